@@ -1,0 +1,55 @@
+# Every target makes what it needs; nothing asks for anything.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: .venv/.demo ## Run the main job on the embedded digits data and show its table
+	$(BIN)/gradnet reproduce --config demo.yaml
+
+.PHONY: test
+test: .venv/.test ## Run the tests (slow ones: make test-slow)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: test-slow
+test-slow: .venv/.test ## Run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: check
+check: .venv/.check ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: .venv/.check ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: notebook
+notebook: .venv/.test ## Run the notebook anew and keep its outputs
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/Gradnet.ipynb
+
+.PHONY: clean
+clean: ## Remove the environment and caches
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+.venv/.made:
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.demo: .venv/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/.test: .venv/.demo pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,notebook]'
+	@touch $@
+
+.venv/.check: .venv/.demo pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@

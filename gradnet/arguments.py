@@ -1,0 +1,107 @@
+"""Command-line arguments and YAML files to settings dataclasses, by jsonargparse."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from gradnet.errors import GradnetError
+from gradnet.recipes import RECIPES, Recipe
+
+Settings = TypeVar("Settings")
+
+
+def parse(
+    settings: type[Settings], program: str, arguments: Sequence[str]
+) -> tuple[Settings, str]:
+    """Make a settings object from arguments.
+
+    Args:
+        settings: a dataclass; its fields without default are positional.
+        program: what the user calls, for the help text.
+        arguments: what follows it. A list takes several values (``--seeds 0 1 2``), a
+            truth value may stand without one (``--download``).
+
+    Returns:
+        The object, and the YAML of all its values.
+    """
+    description = (settings.__doc__ or "").partition("\n")[0]
+    parser = ArgumentParser(prog=program, description=description)
+    parser.add_argument("--config", action="config", help="a YAML file of options")
+    parser.add_class_arguments(settings, as_positional=True)
+    values = parser.parse_args(_complete(settings, arguments))
+    text = parser.dump(values, skip_none=False)
+    ready = vars(parser.instantiate(values))
+    names = [f.name for f in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    return settings(**{name: ready[name] for name in names}), text
+
+
+def _complete(settings: type, arguments: Sequence[str]) -> list[str]:
+    """Put ``--seeds 0 1 2`` and ``--download`` the way jsonargparse wants them."""
+    kinds = dict(_option_kinds(settings, "--"))
+    done: list[str] = []
+    rest = list(arguments)
+    while rest:
+        option = rest.pop(0)
+        kind = kinds.get(option)
+        given = []
+        while kind is list and rest and not rest[0].startswith("--"):
+            given.append(rest.pop(0))
+        if given and not (len(given) == 1 and given[0].startswith("[")):
+            done.append(f"{option}=[{','.join(given)}]")
+        elif kind is bool and (not rest or rest[0] not in ("true", "false")):
+            done.append(f"{option}=true")
+        else:
+            done += [option, *given]
+    return done
+
+
+def _option_kinds(settings: type, prefix: str) -> Iterator[tuple[str, type]]:
+    """The options that take a list, and those that take a truth value."""
+    for name, hint in typing.get_type_hints(settings).items():
+        union = isinstance(hint, types.UnionType)
+        for kind in typing.get_args(hint) if union else (hint,):
+            if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+                yield from _option_kinds(kind, f"{prefix}{name}.")
+            elif typing.get_origin(kind) is list:
+                yield prefix + name, list
+            elif kind is bool:
+                yield prefix + name, bool
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of a name, or of a YAML file.
+
+    Raises:
+        GradnetError: there is neither, or the file is no recipe.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    if not Path(name).is_file():
+        raise GradnetError(
+            f"no recipe {name!r}: give {', '.join(RECIPES)}, or the path of a YAML file "
+            "(gradnet recipe default > mine.yaml)"
+        )
+    parser = _recipe_parser()
+    try:
+        values: Any = parser.parse_path(name)
+        return Recipe(**vars(parser.instantiate(values)))
+    except (ArgumentError, ValueError) as error:
+        raise GradnetError(f"{name} is no recipe: {error}") from None
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """A recipe as :func:`load_recipe` reads it."""
+    parser = _recipe_parser()
+    values = parser.parse_object(recipe.to_dict())
+    return str(parser.dump(values, skip_none=False))
+
+
+def _recipe_parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe)
+    return parser

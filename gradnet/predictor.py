@@ -1,0 +1,167 @@
+"""GradNetPredictor: a base network and the GradNet that was read from it, as one classifier."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.blocks import BlockLayout
+from gradnet.errors import GradnetError
+from gradnet.features import Features
+from gradnet.gradients import GradientExtractor
+from gradnet.network import GradNet
+from gradnet.recipes import Recipe
+from gradnet.runtime import versions
+from gradnet.snapshots import load_exactly, load_with_header, save_with_header
+
+# Gradients that are alive at once in prediction and in training, in bytes.
+MEMORY_BYTES = {"cpu": 160e6, "cuda": 4e9}
+
+
+class GradNetPredictor:
+    """Predicts from the gradients of all labels; nothing is kept but one chunk of them.
+
+    Args:
+        base: images ``(N, ...)`` to logits ``(N, K)``, in evaluation mode.
+        recipe: how its gradients are read and classified.
+        network: a GradNet of that recipe; None makes an untrained one.
+        num_classes: ``K``, needed where ``network`` is None.
+
+    Attributes:
+        features: fitted by ``classifier.fit_gradnet``.
+        gradients_read: how many gradients were extracted so far.
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        recipe: Recipe,
+        num_classes: int,
+    ) -> None:
+        self.base, self.recipe = base, recipe
+        self.extractor = GradientExtractor(
+            base,
+            layers=recipe.layers,
+            biases=recipe.biases,
+            weight_decay=recipe.weight_decay_term,
+        )
+        layout = self.layout
+        sizes = dict(zip(layout.names, layout.sizes, strict=True))
+        self.features: Features = recipe.features.make()
+        self.network: GradNet = recipe.make_network(sizes, num_classes)
+        self.network.to(next(base.parameters()).device)
+        self.gradients_read = 0
+
+    @property
+    def layout(self) -> BlockLayout:
+        """Which coordinates belong to which layer."""
+        return self.extractor.layout
+
+    def chunk_size(self, num_labels: int, device: torch.device) -> int:
+        """Samples whose gradients at ``num_labels`` labels fit the memory budget."""
+        budget = MEMORY_BYTES.get(device.type, MEMORY_BYTES["cpu"])
+        return max(1, int(budget / (4 * num_labels * self.layout.size)))
+
+    def raw_blocks(
+        self, x: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Base logits ``(N, K)`` and gradients, block name -> ``(N, C, D)``."""
+        logits, gradients = self.extractor.logits_and_gradients(x, labels)
+        blocks = self.layout.to_blocks(gradients)
+        self.gradients_read += next(iter(blocks.values())).shape[:2].numel()
+        return logits, blocks
+
+    def read(
+        self, x: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Base logits ``(N, K)`` and features, block name -> ``(N, C, D)``.
+
+        Args:
+            x: ``(N, ...)``, few enough that their gradients fit in memory.
+            labels: ``(N, C)``; None takes all K.
+        """
+        logits, blocks = self.raw_blocks(x, labels)
+        return logits, self.features.transform(blocks, inplace=True)
+
+    @torch.no_grad()
+    def scores(
+        self, x: Tensor, advance: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """Scores ``(N, K)`` of inputs ``(N, ...)``, by the gradients at all labels.
+
+        Args:
+            x: as the base network takes them.
+            advance: called with the number of samples just done.
+        """
+        self.network.eval()
+        scores = []
+        chunk = self.chunk_size(self.network.num_classes, x.device)
+        for part in x.split(chunk):
+            logits, features = self.read(part)
+            scores.append(self.network.predict(features, logits))
+            if advance is not None:
+                advance(len(part))
+        return torch.cat(scores)
+
+    def save(self, path: str | Path, **about: object) -> Path:
+        """Write GradNet, its recipe and the fitted statistics; not the base network.
+
+        Args:
+            path: a ``.safetensors`` file.
+            about: further JSON values for the header, such as accuracy and seed.
+        """
+        tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"features/{k}": v for k, v in self.features.state_dict().items()}
+        header = {
+            "kind": "gradnet",
+            "recipe": self.recipe.to_dict(),
+            "layout": self.layout.to_dict(),
+            "num_classes": self.network.num_classes,
+            "base": weights_fingerprint(self.base),
+            "versions": versions(),
+            **about,
+        }
+        return save_with_header(path, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | Path, base: nn.Module) -> "GradNetPredictor":
+        """Read a GradNet for the base network that it was read from.
+
+        Raises:
+            GradnetError: the file is missing, damaged, or no GradNet, or the base
+                network is another one.
+        """
+        header, tensors = load_with_header(path)
+        if header.get("kind") != "gradnet":
+            raise GradnetError(f"{path} holds no GradNet; was a base snapshot meant?")
+        if header["base"] != weights_fingerprint(base):
+            raise GradnetError(
+                f"{path} was read from another base network (its weights have the "
+                f"fingerprint {header['base']}, these {weights_fingerprint(base)})"
+            )
+        recipe = Recipe.from_dict(header["recipe"])
+        predictor = cls(base, recipe, header["num_classes"])
+        network = _below(tensors, "network/")
+        load_exactly(predictor.network, network, str(path))
+        predictor.features.load_state_dict(_below(tensors, "features/"))
+        return predictor
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Twelve hexadecimal digits that change when a weight or a buffer does."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,105 @@
+"""Progress with rate and time left: a bar on a terminal, a log line now and then elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+logger = logging.getLogger("gradnet")
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+@cache
+def make_console() -> "Console":
+    """The one console for bars and log lines, so that they do not write over each other."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@contextmanager
+def progress(
+    description: str, total: int, unit: str = "steps", done: int = 0
+) -> Iterator[Callable[[int], None]]:
+    """Show how far a loop has come.
+
+    Nothing is shown unless the ``gradnet`` logger lets INFO through, as it does on
+    the command line.
+
+    Args:
+        description: what is going on, in a few words.
+        total: how many units the loop has.
+        unit: what is counted.
+        done: how many were done before, in an earlier run.
+
+    Yields:
+        A function to call with the number of units just done.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        yield lambda count: None
+    elif sys.stderr.isatty():
+        with _bar(description, total, unit, done) as advance:
+            yield advance
+    else:
+        yield _Lines(description, total, unit, done).advance
+
+
+@contextmanager
+def _bar(
+    description: str, total: int, unit: str, done: int
+) -> Iterator[Callable[[int], None]]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    start = time.monotonic()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=make_console(),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(description, total=total, completed=done, rate="")
+        here = 0
+
+        def advance(count: int) -> None:
+            nonlocal here
+            here += count
+            rate = here / max(time.monotonic() - start, 1e-9)
+            bar.update(task, advance=count, rate=f"{unit}, {rate:.1f}/s")
+
+        yield advance
+
+
+class _Lines:
+    def __init__(self, description: str, total: int, unit: str, done: int) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done, self.here = done, 0
+        self.start = self.last = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        self.here += count
+        now = time.monotonic()
+        if now - self.last < SECONDS_BETWEEN_LINES:
+            return
+        self.last = now
+        rate = self.here / (now - self.start)
+        left = (self.total - self.done) / rate
+        logger.info(
+            "%s: %d of %d %s, %.1f/s, at most %s left",
+            self.description,
+            self.done,
+            self.total,
+            self.unit,
+            rate,
+            f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
+        )

@@ -1,0 +1,423 @@
+"""The one training loop: it fits, evaluates, keeps the best, stops, and resumes after a kill."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gradnet.errors import GradnetError
+from gradnet.files import load_tensors, save_tensors
+from gradnet.problem import Samples
+from gradnet.progress import progress
+from gradnet.runtime import derive_seed, isolated_randomness, make_generator
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained.
+
+    Attributes:
+        steps: optimizer steps at most.
+        batch_size: samples a step.
+        optimizer: ``sgd`` or ``adamw``.
+        learning_rate: at the start.
+        momentum: of ``sgd``.
+        weight_decay: as the optimizer defines it (L2 for ``sgd``, decoupled for
+            ``adamw``).
+        schedule: ``constant``, or ``cosine`` down to zero at the last step.
+        evaluate_every: steps between evaluations on the validation part.
+        patience: stop after so many evaluations without a better one; None never does.
+    """
+
+    steps: int = 4000
+    batch_size: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    evaluate_every: int = 50
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            GradnetError: a number is out of its range.
+        """
+        for name in ("steps", "batch_size", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        if not self.learning_rate > 0:
+            raise GradnetError(
+                f"learning_rate is {self.learning_rate}; it must be positive"
+            )
+
+    def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over the module's trainable parameters.
+
+        Raises:
+            GradnetError: no parameter is trainable, or the optimizer is unknown.
+        """
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        if not parameters:
+            raise GradnetError("the network has no trainable parameters")
+        rate, decay = self.learning_rate, self.weight_decay
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters, lr=rate, momentum=self.momentum, weight_decay=decay
+            )
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        raise GradnetError(f"no optimizer {self.optimizer!r}; there are: sgd, adamw")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+
+class Task(Protocol):
+    """What is trained, on what, and how it is judged.
+
+    ``losses`` must be a function of the step alone: that is what makes a resumed run
+    equal to one that was never killed.
+    """
+
+    module: nn.Module
+
+    def losses(self, step: int) -> Iterator[Tensor]:
+        """The loss of one batch, in parts that add up to it.
+
+        Each part is differentiated before the next is asked for, so only one part's
+        activations are alive.
+        """
+
+    def evaluate(self) -> dict[str, float]:
+        """``accuracy`` and ``loss`` on the validation part."""
+
+
+@dataclass
+class History:
+    """What a training run did.
+
+    Attributes:
+        records: one for each evaluation: ``step``, ``train_loss``, ``accuracy``,
+            ``loss``, ``seconds`` since the start, earlier runs counted in.
+        seconds: of the whole run, evaluations counted in.
+        training_seconds: of the steps alone.
+        best_step: the step of the best evaluation.
+    """
+
+    records: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    best_step: int = -1
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The record of the best evaluation."""
+        return next(r for r in self.records if r["step"] == self.best_step)
+
+    @property
+    def evaluations_since_best(self) -> int:
+        """How many evaluations the best one lies back."""
+        return sum(record["step"] > self.best_step for record in self.records)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of a run's evaluations, and where its checkpoint is kept.
+
+    Attributes:
+        checkpoint: a file to continue from; written at each evaluation and about once
+            a minute, for the caller to remove when the result is safe. None keeps none.
+        identity: what this run is; a checkpoint of another run is refused.
+        on_resume: called once, with the records of the earlier runs.
+        on_record: called with the record of each new evaluation.
+        description: for the progress display.
+    """
+
+    checkpoint: Path | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    on_resume: Callable[[list[dict[str, float]]], None] = lambda records: None
+    on_record: Callable[[dict[str, float]], None] = lambda record: None
+    description: str = "training"
+
+
+def fit(
+    task: Task,
+    settings: TrainingSettings,
+    *,
+    seed: int = 0,
+    watch: Watch | None = None,
+    is_enough: Callable[[dict[str, float]], bool] = lambda record: False,
+) -> History:
+    """Train ``task.module``; it ends with its best weights on the validation part.
+
+    Args:
+        task: see :class:`Task`.
+        settings: see :class:`TrainingSettings`.
+        seed: of dropout and whatever else draws from torch's generator.
+        watch: see :class:`Watch`.
+        is_enough: called with the record of each evaluation, again for the last one
+            when a run is resumed; true ends the run.
+
+    Raises:
+        GradnetError: the loss is not finite, or the checkpoint is of another run.
+    """
+    watch = watch or Watch()
+    run = _Run(task, settings, seed, watch)
+    run.resume()
+    watch.on_resume(run.history.records)
+    with (
+        isolated_randomness(),
+        progress(watch.description, settings.steps, done=run.step) as advance,
+    ):
+        while True:
+            if not run.is_evaluation_due():
+                run.train_step()
+                advance(1)
+                continue
+            if not run.is_evaluated():
+                watch.on_record(run.evaluate())
+                run.save()
+            if is_enough(run.history.records[-1]) or run.is_over():
+                break
+            run.train_step()
+            advance(1)
+    task.module.load_state_dict(run.best_state)
+    return run.history
+
+
+class _Run:
+    """The state of a run: all that a checkpoint holds."""
+
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainingSettings,
+        seed: int,
+        watch: Watch,
+    ) -> None:
+        self.task, self.settings, self.seed = task, settings, seed
+        self.checkpoint = watch.checkpoint
+        self.identity = {**watch.identity, "settings": repr(settings), "seed": seed}
+        self.optimizer = settings.make_optimizer(task.module)
+        self.history = History()
+        self.step = 0
+        self.loss_sum, self.loss_count = 0.0, 0
+        self.best_state: dict[str, Tensor] = {}
+        self.last_save = time.monotonic()
+
+    def is_evaluation_due(self) -> bool:
+        """At step 0, every so often, and at the end."""
+        at_end = self.step >= self.settings.steps
+        return at_end or self.step % self.settings.evaluate_every == 0
+
+    def is_evaluated(self) -> bool:
+        records = self.history.records
+        return bool(records) and records[-1]["step"] == self.step
+
+    def is_over(self) -> bool:
+        patience = self.settings.patience
+        worn_out = (
+            patience is not None and self.history.evaluations_since_best >= patience
+        )
+        return worn_out or self.step >= self.settings.steps
+
+    def train_step(self) -> None:
+        start = time.monotonic()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate_at(self.step)
+        torch.manual_seed(derive_seed("step", self.seed, self.step))
+        self.optimizer.zero_grad()
+        total = 0.0
+        for loss in self.task.losses(self.step):
+            loss.backward()
+            total += loss.item()
+        if not math.isfinite(total):
+            raise GradnetError(
+                f"the loss is {total} at step {self.step}; lower the learning rate "
+                f"(now {self.settings.rate_at(self.step):g}) or check the data"
+            )
+        self.optimizer.step()
+        self.loss_sum, self.loss_count = self.loss_sum + total, self.loss_count + 1
+        self.step += 1
+        self._count_time(start, training=True)
+        if time.monotonic() - self.last_save > SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
+
+    def evaluate(self) -> dict[str, float]:
+        start = time.monotonic()
+        record = {
+            "step": self.step,
+            "train_loss": self.loss_sum / max(self.loss_count, 1),
+            **self.task.evaluate(),
+        }
+        self.loss_sum, self.loss_count = 0.0, 0
+        if not self.history.records or _rank(record) > _rank(self.history.best):
+            self.history.best_step = self.step
+            self.best_state = copy.deepcopy(self.task.module.state_dict())
+        self.history.records.append(record)
+        self._count_time(start, training=False)
+        record["seconds"] = round(self.history.seconds, 3)
+        return record
+
+    def _count_time(self, start: float, training: bool) -> None:
+        seconds = time.monotonic() - start
+        self.history.seconds += seconds
+        self.history.training_seconds += seconds if training else 0.0
+
+    def save(self) -> None:
+        if self.checkpoint is None:
+            return
+        state = {
+            "identity": self.identity,
+            "step": self.step,
+            "loss": (self.loss_sum, self.loss_count),
+            "history": vars(self.history),
+            "module": self.task.module.state_dict(),
+            "best": self.best_state,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_tensors(self.checkpoint, state)
+        self.last_save = time.monotonic()
+
+    def resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        state = load_tensors(self.checkpoint)
+        for name, value in self.identity.items():
+            if state["identity"].get(name) != value:
+                raise GradnetError(
+                    f"{self.checkpoint} is of another run: {name} was "
+                    f"{state['identity'].get(name)!r}, now {value!r}; remove the file "
+                    "or work in another folder"
+                )
+        self.step = state["step"]
+        self.loss_sum, self.loss_count = state["loss"]
+        self.history = History(**state["history"])
+        self.task.module.load_state_dict(state["module"])
+        self.best_state = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _rank(record: Mapping[str, float]) -> tuple[float, float]:
+    return record["accuracy"], -record["loss"]
+
+
+class SupervisedTask:
+    """Classification of augmented images by cross-entropy.
+
+    Args:
+        module: images ``(N, channels, h, w)`` to logits ``(N, K)``.
+        samples: what it is trained and validated on.
+        batch_size: samples a step.
+        seed: of the order and of the augmentation.
+    """
+
+    def __init__(
+        self, module: nn.Module, samples: Samples, batch_size: int, seed: int
+    ) -> None:
+        self.module, self.samples = module, samples
+        self.batches = Batches(samples.train, batch_size, seed)
+        self.seed = seed
+
+    def losses(self, step: int) -> Iterator[Tensor]:
+        """The mean cross-entropy of one batch, in one part."""
+        x, y = augmented_batch(self.samples, self.batches(step), self.seed, step)
+        self.module.train()
+        yield functional.cross_entropy(self.module(x), y)
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracy and mean loss on the validation part, in evaluation mode."""
+        return evaluate(self.module, self.samples)
+
+
+def augmented_batch(
+    samples: Samples, indices: Tensor, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Augmented images ``(N, channels, h, w)`` and labels ``(N,)`` of a step's batch."""
+    device = samples.images.device
+    indices = indices.to(device)
+    generator = make_generator("augment", seed, step, device=device)
+    x = samples.augmentation.train(samples.images[indices], generator)
+    return x, samples.labels[indices]
+
+
+class Batches:
+    """The indices of each step's batch: a new seeded shuffle every epoch.
+
+    A batch that an epoch's end would cut short is left out of that epoch.
+    """
+
+    def __init__(self, indices: Tensor, batch_size: int, seed: int) -> None:
+        self.indices, self.seed = indices, seed
+        self.batch_size = min(batch_size, len(indices))
+        self.steps_per_epoch = len(indices) // self.batch_size
+        self._shuffled: tuple[int, Tensor] | None = None
+
+    def __call__(self, step: int) -> Tensor:
+        """The indices ``(N,)`` of a step, counted from 0."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            generator = make_generator("order", self.seed, epoch)
+            order = torch.randperm(len(self.indices), generator=generator)
+            self._shuffled = epoch, self.indices[order]
+        start = place * self.batch_size
+        return self._shuffled[1][start : start + self.batch_size]
+
+
+@torch.no_grad()
+def evaluate(module: nn.Module, samples: Samples) -> dict[str, float]:
+    """Accuracy and mean cross-entropy on centre crops of the validation part.
+
+    Args:
+        module: images to logits ``(N, K)``; left in evaluation mode.
+        samples: their validation part is used.
+
+    Returns:
+        ``accuracy`` and ``loss``.
+    """
+    module.eval()
+    return evaluate_scores(module, samples, EVALUATION_BATCH)
+
+
+def evaluate_scores(
+    score: Callable[[Tensor], Tensor],
+    samples: Samples,
+    batch_size: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[str, float]:
+    """Accuracy and mean cross-entropy of a function that scores images.
+
+    Args:
+        score: centre crops ``(N, channels, h, w)`` to scores ``(N, K)``.
+        samples: their validation part is used.
+        batch_size: images a call.
+        advance: called with the number of images just done.
+
+    Returns:
+        ``accuracy`` and ``loss``.
+    """
+    correct, loss = 0, 0.0
+    for batch in samples.validation.to(samples.images.device).split(batch_size):
+        scores = score(samples.augmentation.evaluate(samples.images[batch]))
+        y = samples.labels[batch]
+        loss += functional.cross_entropy(scores, y, reduction="sum").item()
+        correct += int((scores.argmax(1) == y).sum())
+        advance(len(batch))
+    count = len(samples.validation)
+    return {"accuracy": correct / count, "loss": loss / count}
