@@ -1,5 +1,7 @@
 """BlockSparseLinear: a linear layer whose hidden groups each see one block, or a window of them."""
 
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -41,9 +43,7 @@ class BlockSparseLinear(nn.Module):
             )
         self.window = window
         num_groups = len(self.block_sizes) - window + 1
-        self.hidden = (
-            [hidden] * num_groups if isinstance(hidden, int) else list(hidden)
-        )
+        self.hidden = [hidden] * num_groups if isinstance(hidden, int) else list(hidden)
         if len(self.hidden) != num_groups or min(self.hidden) < 1:
             raise GradnetError(
                 f"hidden is {self.hidden}; it must give at least one unit to each of "
@@ -73,9 +73,9 @@ class BlockSparseLinear(nn.Module):
         Args:
             std: None gives each unit ``1 / sqrt(fan in)``.
         """
-        for index, names in enumerate(self.groups):
-            fan_in = sum(self.block_sizes[name] for name in names)
-            for weight in self._weights_of(index):
+        for blocks in self.weights_by_group():
+            fan_in = sum(self.block_sizes[name] for name in blocks)
+            for weight in blocks.values():
                 nn.init.normal_(weight, std=fan_in**-0.5 if std is None else std)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -83,12 +83,9 @@ class BlockSparseLinear(nn.Module):
     def forward(self, blocks: Mapping[str, Tensor]) -> Tensor:
         """Blocks, name -> ``(..., D)``, to hidden values ``(..., H of all groups)``."""
         parts = []
-        for index, names in enumerate(self.groups):
-            terms = (
-                blocks[name] @ weight.T
-                for name, weight in zip(names, self._weights_of(index), strict=True)
-            )
-            parts.append(sum(terms, start=torch.zeros((), device=self._device)))
+        for weights in self.weights_by_group():
+            terms = [blocks[name] @ weight.T for name, weight in weights.items()]
+            parts.append(functools.reduce(operator.add, terms))
         hidden = torch.cat(parts, dim=-1)
         return hidden if self.bias is None else hidden + self.bias
 
@@ -100,9 +97,9 @@ class BlockSparseLinear(nn.Module):
         with torch.no_grad():
             dense.weight.zero_()
             row = 0
-            for index, units in enumerate(self.hidden):
-                column = sum(sizes[:index])
-                for weight in self._weights_of(index):
+            for index, weights in enumerate(self.weights_by_group()):
+                units, column = self.hidden[index], sum(sizes[:index])
+                for weight in weights.values():
                     size = weight.shape[1]
                     dense.weight[row : row + units, column : column + size] = weight
                     column += size
@@ -115,10 +112,7 @@ class BlockSparseLinear(nn.Module):
         """The groups, as they are printed."""
         return f"groups={self.groups}, hidden={self.hidden}"
 
-    @property
-    def _device(self) -> torch.device:
-        return self.weights[0].device
-
-    def _weights_of(self, group: int) -> list[nn.Parameter]:
-        start = group * self.window
-        return list(self.weights)[start : start + self.window]
+    def weights_by_group(self) -> list[dict[str, nn.Parameter]]:
+        """For each group, block name -> ``(H, D)``."""
+        weights = iter(self.weights)
+        return [{name: next(weights) for name in names} for names in self.groups]

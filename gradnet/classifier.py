@@ -53,8 +53,8 @@ class GradNetTask:
         for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
             at = None if labels is None else labels[part]
-            logits, features = self.predictor.read(x[part], at)
-            yield self.module.loss(features, logits, y[part]) / len(x)
+            logits, outputs = self.predictor.outputs(x[part], at)
+            yield self.module.loss(outputs, logits, y[part]) / len(x)
 
     def fit_features(self) -> None:
         """Fit the scaling, in one streaming pass over augmented training images."""
@@ -67,7 +67,7 @@ class GradNetTask:
         chunk = self.predictor.chunk_size(1, x.device)
         for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
-            _, blocks = self.predictor.raw_blocks(x[part], labels[part])
+            _, blocks = self.predictor.blocks(x[part], labels[part])
             self.predictor.features.partial_fit(blocks)
 
     def evaluate(self) -> dict[str, float]:

@@ -102,13 +102,25 @@ class Scale:
         Raises:
             GradnetError: the block was never fitted, or has another size.
         """
-        offset, factor = self._prepare(name, block)
+        offset, factor = self.offset_and_factor(name, block)
         if offset is None:
             return block.mul_(factor)
         kept = block != 0
         return block.sub_(offset).mul_(factor).mul_(kept)
 
-    def _prepare(self, name: str, block: Tensor) -> tuple[Tensor | None, Tensor]:
+    @property
+    def is_linear(self) -> bool:
+        """Whether it only multiplies."""
+        return self.kind in ("std", "max-abs")
+
+    def offset_and_factor(
+        self, name: str, block: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
+        """What is subtracted and then multiplied, ``(D,)`` each, for such a block.
+
+        Raises:
+            GradnetError: the block was never fitted, or has another size.
+        """
         if name not in self.statistics:
             raise GradnetError(f"the scaling was not fitted for block {name!r}")
         if name not in self._affine:
@@ -196,6 +208,18 @@ class Features:
         step = self.steps[self._fitted_index]
         assert isinstance(step, Scale)
         return step
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether each feature is its coordinate times a fixed factor."""
+        return all(isinstance(s, Scale) and s.is_linear for s in self.steps)
+
+    def scale_linearly(self, name: str, weights: Tensor) -> Tensor:
+        """Weights on features ``(..., D)`` as weights on gradients."""
+        if self.scale is None:
+            return weights
+        _, factor = self.scale.offset_and_factor(name, weights)
+        return weights * factor
 
     def partial_fit(self, blocks: Blocks) -> "Features":
         """Take one batch of gradients, name -> ``(..., D)``, into the statistics."""

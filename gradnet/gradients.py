@@ -139,7 +139,7 @@ class GradientExtractor:
             raise GradnetError("the input has values that are not finite")
         num_logits = self._num_logits(x)
         labels = _check_labels(labels, len(x), num_logits, x.device)
-        chosen, fixed = self._parameters()
+        chosen, fixed = self.parameters()
         gradients = {
             name: value.new_empty(*labels.shape, *value.shape)
             for name, value in chosen.items()
@@ -172,10 +172,11 @@ class GradientExtractor:
             raise GradnetError(f"the model returns {shape}, not logits (N, K)")
         return logits.shape[1]
 
-    def _parameters(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def parameters(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The tensors that are read, and the parameters and buffers that are not."""
         parameters = {name: p.detach() for name, p in self.model.named_parameters()}
         chosen = {name: parameters.pop(name) for name in self.layout.shapes}
-        return chosen, {**parameters, **dict(self.model.named_buffers())}
+        return chosen, parameters | dict(self.model.named_buffers())
 
     def _automatic_chunk_size(self, num_labels: int, device: torch.device) -> int:
         budget = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"])

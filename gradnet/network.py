@@ -89,16 +89,15 @@ class GradNet(nn.Module):
         output: Tensor = self.output(hidden)
         return output if self.head == "sum" else output[..., 0]
 
-    def loss(self, features: Mapping[str, Tensor], logits: Tensor, y: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, logits: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy against the true labels, summed over the samples.
 
         Args:
-            features: of the gradients, name -> ``(N, C, D)``; for the scorer at all K
-                labels in order, for the sum head at labels drawn at random.
+            outputs: ``(N, C, K)`` of gradients at labels drawn at random (sum), or
+                ``(N, K)`` of those at all labels in order (scorer).
             logits: the base network's, ``(N, K)``.
             y: true labels ``(N,)``.
         """
-        outputs = self(features)
         if self.head == "scorer":
             return functional.cross_entropy(logits + outputs, y, reduction="sum")
         targets = y[:, None].expand(outputs.shape[:2])
@@ -107,10 +106,25 @@ class GradNet(nn.Module):
         )
         return total / outputs.shape[1]
 
-    def predict(self, features: Mapping[str, Tensor], logits: Tensor) -> Tensor:
-        """Scores ``(N, K)`` from the features at all K labels, name -> ``(N, K, D)``."""
-        outputs: Tensor = self(features)
+    def predict(self, outputs: Tensor, logits: Tensor) -> Tensor:
+        """Scores ``(N, K)`` from the outputs for the gradients at all K labels."""
         return logits + outputs if self.head == "scorer" else outputs.sum(1)
+
+    @property
+    def is_linear_scorer(self) -> bool:
+        """Whether one gradient's score is linear in its features."""
+        is_linear = isinstance(self.activation, nn.Identity) and not self.dropout.p
+        return self.head == "scorer" and is_linear
+
+    def linear_weights(self) -> dict[str, Tensor]:
+        """Of a linear scorer: block name -> ``(D,)``, both layers multiplied out."""
+        totals: dict[str, Tensor] = {}
+        outputs = self.output.weight[0].split(self.first.hidden)
+        for output, blocks in zip(outputs, self.first.weights_by_group(), strict=True):
+            for name, weight in blocks.items():
+                share = output @ weight
+                totals[name] = totals[name] + share if name in totals else share
+        return totals
 
     @torch.no_grad()
     def dense_twin(self) -> nn.Sequential:

@@ -14,6 +14,7 @@ from gradnet.network import GradNet
 from gradnet.recipes import Recipe
 from gradnet.runtime import versions
 from gradnet.snapshots import load_exactly, load_with_header, save_with_header
+from gradnet.tangent import is_tangent_model, logits_and_scores, tangent_weights
 
 # Gradients that are alive at once in prediction and in training, in bytes.
 MEMORY_BYTES = {"cpu": 160e6, "cuda": 4e9}
@@ -25,12 +26,12 @@ class GradNetPredictor:
     Args:
         base: images ``(N, ...)`` to logits ``(N, K)``, in evaluation mode.
         recipe: how its gradients are read and classified.
-        network: a GradNet of that recipe; None makes an untrained one.
-        num_classes: ``K``, needed where ``network`` is None.
+        num_classes: ``K``.
 
     Attributes:
         features: fitted by ``classifier.fit_gradnet``.
-        gradients_read: how many gradients were extracted so far.
+        network: trained by it; untrained at first.
+        gradients_used: how many gradients were formed or contracted so far.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class GradNetPredictor:
         self.features: Features = recipe.features.make()
         self.network: GradNet = recipe.make_network(sizes, num_classes)
         self.network.to(next(base.parameters()).device)
-        self.gradients_read = 0
+        self.gradients_used = 0
 
     @property
     def layout(self) -> BlockLayout:
@@ -63,30 +64,45 @@ class GradNetPredictor:
         budget = MEMORY_BYTES.get(device.type, MEMORY_BYTES["cpu"])
         return max(1, int(budget / (4 * num_labels * self.layout.size)))
 
-    def raw_blocks(
-        self, x: Tensor, labels: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Base logits ``(N, K)`` and gradients, block name -> ``(N, C, D)``."""
-        logits, gradients = self.extractor.logits_and_gradients(x, labels)
-        blocks = self.layout.to_blocks(gradients)
-        self.gradients_read += next(iter(blocks.values())).shape[:2].numel()
-        return logits, blocks
+    @property
+    def is_tangent_model(self) -> bool:
+        """Whether scores are linear in the gradients, so that none needs to be formed."""
+        return is_tangent_model(self.extractor, self.features, self.network)
 
-    def read(
+    def blocks(
         self, x: Tensor, labels: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Base logits ``(N, K)`` and features, block name -> ``(N, C, D)``.
+        """Base logits ``(N, K)`` and gradients, block name -> ``(N, C, D)``.
 
         Args:
             x: ``(N, ...)``, few enough that their gradients fit in memory.
             labels: ``(N, C)``; None takes all K.
         """
-        logits, blocks = self.raw_blocks(x, labels)
-        return logits, self.features.transform(blocks, inplace=True)
+        logits, gradients = self.extractor.logits_and_gradients(x, labels)
+        blocks = self.layout.to_blocks(gradients)
+        self.gradients_used += next(iter(blocks.values())).shape[:2].numel()
+        return logits, blocks
+
+    def outputs(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Base logits ``(N, K)`` and the network's outputs for the gradients.
+
+        Args:
+            x: ``(N, ...)``, few enough that their gradients fit in memory.
+            labels: ``(N, C)``; None takes all K.
+
+        Returns:
+            The outputs are ``(N, C, K)`` for the sum head, ``(N, C)`` for the scorer.
+        """
+        if labels is None and self.is_tangent_model:
+            weights = tangent_weights(self.extractor, self.features, self.network)
+            self.gradients_used += len(x) * self.network.num_classes
+            return logits_and_scores(self.extractor, weights, x)
+        logits, blocks = self.blocks(x, labels)
+        return logits, self.network(self.features.transform(blocks, inplace=True))
 
     @torch.no_grad()
     def scores(
-        self, x: Tensor, advance: Callable[[int], None] | None = None
+        self, x: Tensor, advance: Callable[[int], None] = lambda count: None
     ) -> Tensor:
         """Scores ``(N, K)`` of inputs ``(N, ...)``, by the gradients at all labels.
 
@@ -96,12 +112,10 @@ class GradNetPredictor:
         """
         self.network.eval()
         scores = []
-        chunk = self.chunk_size(self.network.num_classes, x.device)
-        for part in x.split(chunk):
-            logits, features = self.read(part)
-            scores.append(self.network.predict(features, logits))
-            if advance is not None:
-                advance(len(part))
+        for part in x.split(self.chunk_size(self.network.num_classes, x.device)):
+            logits, outputs = self.outputs(part)
+            scores.append(self.network.predict(outputs, logits))
+            advance(len(part))
         return torch.cat(scores)
 
     def save(self, path: str | Path, **about: object) -> Path:

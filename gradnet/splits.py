@@ -49,9 +49,7 @@ class Splits:
         return digest.hexdigest()[:12]
 
 
-def make_splits(
-    count: int, seed: int = 0, validation_fraction: float = 0.1
-) -> Splits:
+def make_splits(count: int, seed: int = 0, validation_fraction: float = 0.1) -> Splits:
     """Split ``count`` training images by a seeded shuffle.
 
     Raises:

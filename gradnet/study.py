@@ -162,8 +162,8 @@ class Study:
             path = self.folder / "gradnets" / piece(key).with_suffix(".safetensors")
             best = history.best["accuracy"]
             predictor.save(path, **key, validation_accuracy=best)
-            fit_rate = predictor.gradients_read / (time.monotonic() - start)
-            read, start = predictor.gradients_read, time.monotonic()
+            fit_rate = predictor.gradients_used / (time.monotonic() - start)
+            read, start = predictor.gradients_used, time.monotonic()
             test = evaluate_predictor(
                 predictor, self.problem.test, f"{describe(key)}: test images"
             )
@@ -173,7 +173,7 @@ class Study:
                 "parameters": count_parameters(predictor.network),
                 "evaluate_seconds": seconds,
                 "fit_gradients_per_second": fit_rate,
-                "evaluate_gradients_per_second": (predictor.gradients_read - read)
+                "evaluate_gradients_per_second": (predictor.gradients_used - read)
                 / seconds,
             }
             self._finish(key, row, asdict(recipe), history)
@@ -205,9 +205,7 @@ class Study:
         }
         self._finish(key, row, asdict(training), history)
 
-    def _row(
-        self, history: History, batch_size: int, test: Mapping[str, float]
-    ) -> Row:
+    def _row(self, history: History, batch_size: int, test: Mapping[str, float]) -> Row:
         return {
             "validation_accuracy": history.best["accuracy"],
             "test_accuracy": test["accuracy"],
