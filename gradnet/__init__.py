@@ -1,4 +1,4 @@
-"""Gradients of a trained classifier, for every candidate label, as features of a second one.
+"""Gradients of a trained classifier, for every candidate label, as features.
 
 The names below are imported when they are first used, so that ``import gradnet`` and
 ``gradnet --help`` do not wait for torch.

@@ -83,8 +83,8 @@ def load_recipe(name: str) -> Recipe:
         return RECIPES[name]
     if not Path(name).is_file():
         raise GradnetError(
-            f"no recipe {name!r}: give {', '.join(RECIPES)}, or the path of a YAML file "
-            "(gradnet recipe default > mine.yaml)"
+            f"no recipe {name!r}: give {', '.join(RECIPES)}, or the path of a YAML "
+            "file (gradnet recipe default > mine.yaml)"
         )
     parser = _recipe_parser()
     try:

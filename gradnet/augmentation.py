@@ -107,7 +107,9 @@ def whiten(images: Tensor) -> Tensor:
 
     The floor keeps a flat image at zero instead of blowing up its noise.
     """
-    count = images[0].numel() if len(images) else 1
+    if not len(images):
+        return images  # std_mean warns of an empty batch
+    count = images[0].numel()
     dims = tuple(range(1, images.dim()))
     deviation, mean = torch.std_mean(images, dim=dims, correction=0, keepdim=True)
     return (images - mean) / deviation.clamp_min(count**-0.5)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from gradnet.errors import GradnetError
 from gradnet.models import build_model, shape_arguments
@@ -18,13 +19,8 @@ from gradnet.snapshots import (
     save_snapshot,
     snapshot_path,
 )
-from gradnet.training import (
-    History,
-    SupervisedTask,
-    TrainingSettings,
-    Watch,
-    fit,
-)
+from gradnet.supervised import SupervisedTask
+from gradnet.training import History, TrainingSettings, Watch, fit
 
 logger = logging.getLogger("gradnet")
 
@@ -137,26 +133,12 @@ def train_base(
     info = describe_snapshot(problem, name, arguments, seed)
     watch = watch or Watch()
 
-    def refuse_passed_levels(records: list[dict[str, float]]) -> None:
-        best = max((record["accuracy"] for record in records[:-1]), default=0.0)
-        for level in levels:
-            if level <= best and not snapshot_path(folder, level).exists():
-                raise GradnetError(
-                    f"level {level:g} was passed unsaved when {folder} was trained; ask "
-                    "for it in a fresh folder"
-                )
+    def resume(records: list[dict[str, float]]) -> None:
+        _refuse_passed_levels(levels, records, Path(folder))
         watch.on_resume(records)
 
-    def save_passed_levels(record: dict[str, float]) -> bool:
-        for level in levels:
-            path = snapshot_path(folder, level)
-            if record["accuracy"] >= level and not path.exists():
-                step, accuracy = int(record["step"]), record["accuracy"]
-                reached = replace(
-                    info, level=level, step=step, validation_accuracy=accuracy
-                )
-                save_snapshot(path, model, reached)
-                logger.info("level %g passed at step %d: %s", level, step, path)
+    def is_last_level_saved(record: dict[str, float]) -> bool:
+        _save_passed_levels(levels, record, model, info, Path(folder))
         return snapshot_path(folder, levels[-1]).exists()
 
     history = fit(
@@ -167,12 +149,42 @@ def train_base(
             watch,
             checkpoint=Path(folder) / "checkpoint.pt",
             identity={**problem.identity, "model": name, **arguments},
-            on_resume=refuse_passed_levels,
+            on_resume=resume,
         ),
-        is_enough=save_passed_levels,
+        is_enough=is_last_level_saved,
     )
     found = list_snapshots(folder)
     return {level: found[level] for level in levels if level in found}, history
+
+
+def _refuse_passed_levels(
+    levels: Sequence[float], records: Sequence[Mapping[str, float]], folder: Path
+) -> None:
+    best = max((record["accuracy"] for record in records[:-1]), default=0.0)
+    for level in levels:
+        if level <= best and not snapshot_path(folder, level).exists():
+            raise GradnetError(
+                f"level {level:g} was passed unsaved when {folder} was trained; ask "
+                "for it in a fresh folder"
+            )
+
+
+def _save_passed_levels(
+    levels: Sequence[float],
+    record: Mapping[str, float],
+    model: nn.Module,
+    info: SnapshotInfo,
+    folder: Path,
+) -> None:
+    step, accuracy = int(record["step"]), record["accuracy"]
+    for level in levels:
+        path = snapshot_path(folder, level)
+        if accuracy >= level and not path.exists():
+            reached = replace(
+                info, level=level, step=step, validation_accuracy=accuracy
+            )
+            save_snapshot(path, model, reached)
+            logger.info("level %g passed at step %d: %s", level, step, path)
 
 
 def describe_snapshot(

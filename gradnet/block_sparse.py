@@ -1,4 +1,4 @@
-"""BlockSparseLinear: a linear layer whose hidden groups each see one block, or a window of them."""
+"""BlockSparseLinear: hidden groups that each see one block, or a window of them."""
 
 import functools
 import operator

@@ -1,4 +1,4 @@
-"""BlockLayout: which coordinates of a gradient belong to which layer; the only file that knows offsets.
+"""BlockLayout: which coordinates belong to which layer; only here offsets are known.
 
 Letters, here and wherever gradients travel: ``N`` samples, ``C`` candidate labels,
 ``K`` logits, ``B`` blocks, ``D`` coordinates of one block, ``P`` all coordinates,

@@ -1,4 +1,4 @@
-"""GradNet's training: gradients are made from fresh augmented images, used, and dropped."""
+"""GradNet's training: gradients are made from fresh images, used, and dropped."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,14 +12,8 @@ from gradnet.problem import Samples
 from gradnet.progress import progress
 from gradnet.recipes import Recipe
 from gradnet.runtime import derive_seed, isolated_randomness, make_generator
-from gradnet.training import (
-    Batches,
-    History,
-    Watch,
-    augmented_batch,
-    evaluate_scores,
-    fit,
-)
+from gradnet.supervised import Batches, augmented_batch, evaluate_scores
+from gradnet.training import History, Watch, fit
 
 
 class GradNetTask:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gradnet.arguments import load_recipe, parse, to_yaml
-from gradnet.base_network import BaseSettings, describe_snapshot, train_base
+from gradnet.base_network import BaseSettings, describe_snapshot
 from gradnet.classifier import evaluate_predictor, fit_gradnet
 from gradnet.controls import ControlSettings
 from gradnet.errors import GradnetError
@@ -26,9 +26,11 @@ from gradnet.problem import (
 )
 from gradnet.recipes import RECIPES
 from gradnet.report import to_markdown, write_report
+from gradnet.run_folder import read_rows
 from gradnet.snapshots import Snapshot, load_snapshot, save_snapshot
-from gradnet.study import Study, StudySettings, read_rows
-from gradnet.training import Watch, evaluate
+from gradnet.study import Study, StudySettings
+from gradnet.supervised import evaluate
+from gradnet.training import Watch
 
 logger = logging.getLogger("gradnet")
 
@@ -50,6 +52,8 @@ class Reproduce(BaseSettings, ProblemSettings):
         controls: how the last layer alone and the whole base are trained further;
             null leaves them out.
         seeds: everything is done once for each.
+        most_epochs: cuts the recipes' steps to so many passes over their half of the
+            images; for small data and quick looks.
         out: the run folder; default: runs/ and the name of the data. Levels, seeds
             and recipes may be added to a folder later.
     """
@@ -57,6 +61,7 @@ class Reproduce(BaseSettings, ProblemSettings):
     recipes: list[str] = field(default_factory=lambda: ["default"])
     controls: ControlSettings | None = field(default_factory=ControlSettings)
     seeds: list[int] = field(default_factory=lambda: [0])
+    most_epochs: float | None = None
     out: str | None = None
 
     def run(self, config: str) -> None:
@@ -66,6 +71,7 @@ class Reproduce(BaseSettings, ProblemSettings):
             recipes={Path(name).stem: load_recipe(name) for name in self.recipes},
             controls=self.controls,
             seeds=tuple(self.seeds),
+            most_epochs=self.most_epochs,
         )
         folder = default_folder(self)
         study = Study(make_problem(self), settings, folder)
@@ -187,7 +193,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Table:
-    """Write table.csv, table.md and table.png of a run folder anew, and print the table.
+    """Write table.csv, table.md and table.png of a run folder anew, and print it.
 
     Attributes:
         folder: the run folder.
@@ -303,7 +309,7 @@ def problem_of(snapshot: Snapshot, settings: Fit | Evaluate) -> Problem:
     if found != wanted or info.arguments["num_classes"] != problem.data.num_classes:
         raise GradnetError(
             f"{problem.data.name} does not fit the snapshot: it takes {wanted[0]} "
-            f"channels, {wanted[1]} pixels and {info.arguments['num_classes']} classes; "
+            f"channels, {wanted[1]} pixels, {info.arguments['num_classes']} classes; "
             f"the data have {found[0]}, {found[1]} and {problem.data.num_classes}"
         )
     if problem.data.fingerprint != info.data_fingerprint:

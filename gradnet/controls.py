@@ -1,4 +1,4 @@
-"""Controls: what the base network itself makes of the images that GradNet is trained on.
+"""Controls: what the base itself makes of the images that GradNet is trained on.
 
 ``last-layer`` retrains the base's last layer, ``fine-tuned`` trains all of it; both on
 the same half, on the same number of samples seen, as the GradNet beside them.
@@ -11,7 +11,8 @@ from torch import nn
 
 from gradnet.blocks import BlockLayout
 from gradnet.problem import Samples
-from gradnet.training import History, SupervisedTask, TrainingSettings, Watch, fit
+from gradnet.supervised import SupervisedTask
+from gradnet.training import History, TrainingSettings, Watch, fit
 
 CONTROLS = ("last-layer", "fine-tuned")
 

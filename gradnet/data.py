@@ -1,7 +1,6 @@
-"""Named data sets as uint8 tensors: embedded digits, torchvision's, ``.npz`` files, folders of images."""
+"""Named data sets as uint8 tensors: digits, torchvision, ``.npz`` files, folders."""
 
 import hashlib
-import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradnet.errors import GradnetError
+from gradnet.files import read_npz
 
 TORCHVISION_NAMES = {
     "mnist": "MNIST",
@@ -20,6 +20,7 @@ TORCHVISION_NAMES = {
 }
 NAMES = ("digits", *TORCHVISION_NAMES)
 TEST_FRACTION = 0.2
+MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class ImageData:
         digest = hashlib.sha256()
         for part in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(repr(tuple(part.shape)).encode())
-            digest.update(part.cpu().contiguous().numpy())
+            digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()[:12]
 
     def to(self, device: torch.device) -> "ImageData":
@@ -133,7 +134,9 @@ def make_data(
         )
     labels = np.asarray(train[1])
     if class_names is None and labels.dtype.kind in "iu" and labels.size:
-        class_names = tuple(str(label) for label in range(int(labels.max()) + 1))
+        # The cap keeps one wild label from making names until the memory is full.
+        count = min(int(labels.max()) + 1, MOST_CLASSES)
+        class_names = tuple(str(label) for label in range(count))
     class_names = class_names or ()
     y_train = _as_labels(f"{name}: y_train", labels, len(x_train), len(class_names))
     y_test = _as_labels(f"{name}: y_test", test[1], len(x_test), len(class_names))
@@ -223,23 +226,16 @@ def _load_torchvision(name: str, root: str, download: bool) -> ImageData:
 
 
 def _load_npz(path: Path) -> ImageData:
-    keys = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in keys if key not in file]
-            if missing:
-                raise GradnetError(
-                    f"{path} has no {', '.join(missing)}; it has {', '.join(file)}"
-                )
-            x_train, y_train, x_test, y_test = (file[key] for key in keys)
-    except FileNotFoundError:
-        raise GradnetError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, GradnetError):
-            raise
-        raise GradnetError(
-            f"{path} cannot be read as an .npz of plain arrays: {error}"
-        ) from None
+    wanted = ("x_train", "y_train", "x_test", "y_test")
+
+    def select(keys: list[str]) -> tuple[str, ...]:
+        if missing := [key for key in wanted if key not in keys]:
+            raise GradnetError(
+                f"{path} has no {', '.join(missing)}; it has {', '.join(keys)}"
+            )
+        return wanted
+
+    x_train, y_train, x_test, y_test = read_npz(path, select).values()
     return make_data(str(path), (x_train, y_train), (x_test, y_test))
 
 

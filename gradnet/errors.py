@@ -1,4 +1,4 @@
-"""The one error type for what a user can put right: it names the thing and the remedy."""
+"""The one error type for what a user can put right: the thing and the remedy."""
 
 
 class GradnetError(ValueError):

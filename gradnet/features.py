@@ -6,7 +6,7 @@ pass. Blocks are ``(..., D)``; the letters are those of ``blocks.py``.
 | step | what it does | fitted |
 |---|---|---|
 | :class:`SelectLargest` | keeps the largest p percent of a block by magnitude | no |
-| :class:`Scale` | divides each coordinate by its range, deviation or largest magnitude | yes |
+| :class:`Scale` | divides each coordinate by its range, deviation or maximum | yes |
 | :class:`UnitNorm` | divides each block of each gradient by its L2 norm | no |
 | :class:`SignedPower` | sign(g) times the power of its magnitude | no |
 """
@@ -83,7 +83,9 @@ class Scale:
             raise GradnetError(f"no scaling {kind!r}; there are {self.KINDS}")
         self.kind = kind
         self.statistics: dict[str, RunningStatistics] = {}
-        self._affine: dict[str, tuple[Tensor | None, Tensor]] = {}
+        self._affine: dict[
+            tuple[str, torch.dtype, torch.device], tuple[Tensor | None, Tensor]
+        ] = {}
 
     def update(self, name: str, block: Tensor) -> None:
         """Take in gradients ``(..., D)`` of a block."""
@@ -94,6 +96,11 @@ class Scale:
         """Take in the statistics of another, fitted on other gradients."""
         for name, statistics in other.statistics.items():
             self.statistics.setdefault(name, RunningStatistics()).merge(statistics)
+        self._affine.clear()
+
+    def replace(self, statistics: Mapping[str, RunningStatistics]) -> None:
+        """Take statistics, by block name, in place of those that were fitted."""
+        self.statistics = dict(statistics)
         self._affine.clear()
 
     def apply(self, name: str, block: Tensor) -> Tensor:
@@ -123,14 +130,17 @@ class Scale:
         """
         if name not in self.statistics:
             raise GradnetError(f"the scaling was not fitted for block {name!r}")
-        if name not in self._affine:
+        key = name, block.dtype, block.device
+        if key not in self._affine:
             offset, divisor = self._offset_and_divisor(self.statistics[name])
-            divisor = torch.where(divisor > 0, divisor, 1).reciprocal()
-            self._affine[name] = (
+            divisor = divisor.to(block)
+            # The reciprocal of less than the smallest normal number is infinite.
+            can_divide = divisor >= torch.finfo(divisor.dtype).tiny
+            self._affine[key] = (
                 None if offset is None else offset.to(block),
-                divisor.to(block),
+                torch.where(can_divide, divisor, 1).reciprocal(),
             )
-        offset, factor = self._affine[name]
+        offset, factor = self._affine[key]
         if factor.shape != block.shape[-1:]:
             raise GradnetError(
                 f"block {name!r} has {block.shape[-1]} coordinates, the scaling was "
@@ -270,10 +280,12 @@ class Features:
         for name, value in state.items():
             block, _, key = name.rpartition("/")
             blocks.setdefault(block, {})[key] = value
-        self.scale.statistics = {
-            block: RunningStatistics.from_state_dict(found)
-            for block, found in blocks.items()
-        }
+        self.scale.replace(
+            {
+                block: RunningStatistics.from_state_dict(found)
+                for block, found in blocks.items()
+            }
+        )
 
 
 @dataclass(frozen=True)

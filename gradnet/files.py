@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 
 from gradnet.errors import GradnetError
 
@@ -71,7 +73,7 @@ def sha256(path: str | Path) -> str:
 
 
 def save_tensors(path: str | Path, state: object) -> Path:
-    """Write nested tensors and plain values with ``torch.save``, whole or not at all."""
+    """Write tensors and plain values with ``torch.save``, whole or not at all."""
     return write_atomically(path, lambda file: torch.save(state, file))
 
 
@@ -87,15 +89,60 @@ def load_tensors(path: str | Path) -> Any:
     except FileNotFoundError:
         raise GradnetError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
         raise GradnetError(
             f"{path} is refused: it holds pickled objects, which could run any code "
-            f"when loaded, or is damaged ({reason}). Save the state dict instead: "
-            "torch.save(model.state_dict(), ...)"
+            f"when loaded, or is damaged ({_reason(error)}). Save the state dict "
+            "instead: torch.save(model.state_dict(), ...)"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise GradnetError(f"{path} cannot be read as a checkpoint: {reason}") from None
+    except Exception as error:  # a damaged file fails wherever the reader is
+        raise GradnetError(
+            f"{path} cannot be read as a checkpoint: {_reason(error)}"
+        ) from None
+
+
+def read_npz(
+    path: str | Path, select: Callable[[list[str]], Iterable[str]]
+) -> dict[str, np.ndarray]:
+    """Read arrays of an ``.npz``; nothing in it is unpickled.
+
+    Args:
+        path: the file.
+        select: is given the keys of the file, returns those to read.
+
+    Raises:
+        GradnetError: the file is missing or damaged, or an array is of objects.
+    """
+    try:
+        stream = Path(path).open("rb")
+    except FileNotFoundError:
+        raise GradnetError(f"{path}: no such file") from None
+    with stream:
+        try:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, NpzFile):
+                raise ValueError("it holds a single array")
+        except Exception as error:  # a damaged file fails wherever the reader is
+            raise GradnetError(
+                f"{path} cannot be read as an .npz of plain arrays: {_reason(error)}"
+            ) from None
+        return {key: _read_array(file, key, path) for key in select(file.files)}
+
+
+def _read_array(file: NpzFile, key: str, path: str | Path) -> np.ndarray:
+    try:
+        array = file[key]
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is no array")
+    except Exception as error:  # as above, and the decompressor has errors of its own
+        raise GradnetError(
+            f"{path}: {key} cannot be read as a plain array: {_reason(error)}"
+        ) from None
+    return array
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class JsonLines:
@@ -132,13 +179,15 @@ class JsonLines:
         """Make the records that match ``key`` exactly these; leave the others.
 
         A resumed run calls it first: what was logged after its last checkpoint
-        will be logged again, and must not stand there twice.
+        will be logged again, and must not stand there twice. Where nothing matches,
+        the records are appended, so that runs of other keys can log meanwhile.
         """
-        others = [
-            record
-            for record in self.read()
-            if any(record.get(name) != value for name, value in key.items())
-        ]
-        kept = [*others, *({**key, **record} for record in records)]
-        if kept or self.path.exists():
-            write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        wanted = [{**key, **record} for record in records]
+        present = self.read()
+        others = [r for r in present if any(r.get(k) != v for k, v in key.items())]
+        if len(others) == len(present):
+            for record in wanted:
+                self.append(record)
+            return
+        lines = (json.dumps(record) + "\n" for record in [*others, *wanted])
+        write_text(self.path, "".join(lines))

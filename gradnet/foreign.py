@@ -1,4 +1,4 @@
-"""Weights of other origin, read safely: state dicts, bare safetensors, 2018 Chainer snapshots.
+"""Weights of other origin, read safely: state dicts, safetensors, 2018 Chainer files.
 
 | format | what is read |
 |---|---|
@@ -11,18 +11,17 @@ Nothing is ever unpickled: a file that would need it is refused.
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gradnet.errors import GradnetError
-from gradnet.files import load_tensors
+from gradnet.files import load_tensors, read_npz
 from gradnet.snapshots import load_exactly
 
 NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net", "module")
@@ -92,7 +91,10 @@ def _read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def _is_state_dict(found: Mapping[Any, Any]) -> bool:
-    return bool(found) and all(isinstance(value, Tensor) for value in found.values())
+    return bool(found) and all(
+        isinstance(name, str) and isinstance(value, Tensor)
+        for name, value in found.items()
+    )
 
 
 def _read_chainer(path: str | Path, names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -101,20 +103,22 @@ def _read_chainer(path: str | Path, names: Mapping[str, str]) -> dict[str, Tenso
     A trainer snapshot holds the optimizer, the iterators and the log too; only arrays
     below the model are opened, so object arrays elsewhere are never touched.
     """
-    try:
-        file = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise GradnetError(f"{path} cannot be read as an .npz: {error}") from None
-    with file:
-        keys = [key for key in file.files if key.startswith(CHAINER_MODEL)]
-        tensors = {}
-        for key in keys or file.files:
-            link, kind = _parse_chainer_key(key, str(path))
-            try:
-                array = file[key]
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-                raise GradnetError(f"{path}: {key} cannot be read: {error}") from None
+    parsed: dict[str, tuple[str, str]] = {}
+
+    def select(keys: list[str]) -> Iterable[str]:
+        below = [key for key in keys if key.startswith(CHAINER_MODEL)]
+        parsed.update(
+            (key, _parse_chainer_key(key, str(path))) for key in below or keys
+        )
+        return parsed
+
+    tensors = {}
+    for key, array in read_npz(path, select).items():
+        link, kind = parsed[key]
+        try:
             tensors[f"{names.get(link, link)}.{kind}"] = torch.from_numpy(array)
+        except (TypeError, ValueError) as error:
+            raise GradnetError(f"{path}: {key} cannot be read: {error}") from None
     return tensors
 
 
@@ -132,7 +136,7 @@ def _parse_chainer_key(key: str, path: str) -> tuple[str, str]:
 
 
 def _strip_prefix(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Take off what wrappers (DDP, ``torch.compile``, Lightning) put before each name."""
+    """Take off what wrappers (DDP, ``torch.compile``, Lightning) put before names."""
     expected = model.state_dict().keys()
     stripped = True
     while stripped and not tensors.keys() & expected:

@@ -4,13 +4,15 @@ This is the definition of what the toolkit reads. It serves every module that
 ``torch.func`` accepts. Letters as in ``blocks.py``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp, vmap
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradnet.blocks import BlockLayout
 from gradnet.errors import GradnetError
@@ -180,7 +182,7 @@ class GradientExtractor:
 
     def _automatic_chunk_size(self, num_labels: int, device: torch.device) -> int:
         budget = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"])
-        return max(1, int(budget / (4 * num_labels * self.layout.size)))
+        return max(1, int(budget / (4 * max(1, num_labels) * self.layout.size)))
 
     def _differentiate(
         self,
@@ -206,7 +208,8 @@ class GradientExtractor:
 
         copies = {name: w.expand(len(x), *w.shape) for name, w in chosen.items()}
         try:
-            logits, pullback = vjp(logits_of_all, copies)
+            with differentiable_attention():
+                logits, pullback = vjp(logits_of_all, copies)[:2]
         except RuntimeError as error:
             if "random" in str(error):
                 raise GradnetError(
@@ -216,7 +219,7 @@ class GradientExtractor:
             raise
         cotangents = self._cotangents(logits, labels)
         for index in range(labels.shape[1]):
-            (gradients,) = pullback(cotangents[:, index])
+            gradients = pullback(cotangents[:, index])[0]
             for name, gradient in gradients.items():
                 out[name][:, index] = gradient
         return logits
@@ -246,6 +249,22 @@ def _check_labels(
             f"go from 0 to {num_logits - 1}"
         )
     return labels.to(device=device, dtype=torch.long)
+
+
+@contextmanager
+def differentiable_attention() -> Iterator[None]:
+    """Let attention layers compute by operations that torch.func can differentiate.
+
+    Under ``vmap`` and ``jvp`` torch takes them for inference, and for fused kernels
+    that have no derivative there.
+    """
+    was_enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_enabled)
 
 
 def refuse_changing_layers(model: nn.Module) -> None:

@@ -1,9 +1,9 @@
-"""GradNet: a block-sparse first layer, an activation, and a dense output, on gradient features.
+"""GradNet: block-sparse first layer, activation, dense output, on gradient features.
 
-| head | output of one gradient | all-label prediction |
+| head | output for one gradient | score of a label |
 |---|---|---|
-| ``sum`` | K logits, as in 2018 | the logits of the K gradients, summed |
-| ``scorer`` | one score, the same weights for every candidate label | base logit of the label plus its score |
+| ``sum`` | K logits, as in 2018 | its logits of all K gradients, summed |
+| ``scorer`` | one score, the same weights for every label | base logit plus score |
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,7 +84,7 @@ class GradNet(nn.Module):
             nn.init.zeros_(self.output.bias)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Features, name -> ``(..., D)``, to ``(..., K)`` (sum) or ``(...)`` (scorer)."""
+        """Features, name -> ``(..., D)``, to ``(..., K)`` (sum), ``(...)`` (scorer)."""
         hidden = self.dropout(self.activation(self.first(features)))
         output: Tensor = self.output(hidden)
         return output if self.head == "sum" else output[..., 0]

@@ -1,4 +1,4 @@
-"""GradNetPredictor: a base network and the GradNet that was read from it, as one classifier."""
+"""GradNetPredictor: a base network and its GradNet, together one classifier."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +51,7 @@ class GradNetPredictor:
         sizes = dict(zip(layout.names, layout.sizes, strict=True))
         self.features: Features = recipe.features.make()
         self.network: GradNet = recipe.make_network(sizes, num_classes)
-        self.network.to(next(base.parameters()).device)
+        self.network.to(next(base.parameters()))
         self.gradients_used = 0
 
     @property
@@ -66,7 +66,7 @@ class GradNetPredictor:
 
     @property
     def is_tangent_model(self) -> bool:
-        """Whether scores are linear in the gradients, so that none needs to be formed."""
+        """Whether scores are linear in the gradients: none needs to be formed."""
         return is_tangent_model(self.extractor, self.features, self.network)
 
     def blocks(
@@ -149,6 +149,9 @@ class GradNetPredictor:
         header, tensors = load_with_header(path)
         if header.get("kind") != "gradnet":
             raise GradnetError(f"{path} holds no GradNet; was a base snapshot meant?")
+        for name in ("base", "recipe", "num_classes"):
+            if name not in header:
+                raise GradnetError(f"{path} has a damaged header: no {name!r} in it")
         if header["base"] != weights_fingerprint(base):
             raise GradnetError(
                 f"{path} was read from another base network (its weights have the "

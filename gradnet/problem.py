@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from gradnet.augmentation import Augmentation
 from gradnet.data import ImageData, load_data
+from gradnet.errors import GradnetError
 from gradnet.runtime import resolve_device
 from gradnet.splits import Splits, make_splits
 
@@ -46,12 +47,17 @@ class AugmentationSettings:
         """The default for these images, changed as asked.
 
         Raises:
-            GradnetError: the crop does not fit.
+            GradnetError: the crop does not fit, or the contrast is no range.
         """
         fields = asdict(Augmentation.for_images(image_shape))
         fields |= {k: v for k, v in asdict(self).items() if v is not None}
         fields["crop"] = fields["crop"] or None
-        fields["contrast"] = tuple(fields["contrast"] or ()) or None
+        fields["contrast"] = contrast = tuple(fields["contrast"] or ()) or None
+        if contrast and (len(contrast) != 2 or contrast[0] > contrast[1]):
+            raise GradnetError(
+                f"contrast {list(contrast)} is no range: give the lowest and highest "
+                "factor, or [] for none"
+            )
         augmentation = Augmentation(**fields)
         augmentation.output_shape(image_shape)
         return augmentation
@@ -80,12 +86,23 @@ class ProblemSettings:
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
 
 
+class Preparation(Protocol):
+    """What happens to inputs before the network sees them; an Augmentation is one."""
+
+    def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Prepared for training, with draws from the generator."""
+
+    def evaluate(self, images: Tensor) -> Tensor:
+        """Prepared for evaluation, the same every time."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """Images and labels, which of them train and which validate, and how they are cut.
 
     Attributes:
-        images: uint8 ``(N, channels, H, W)``, all of them.
+        images: all of them, as ``augmentation`` takes them; of data sets uint8 ``(N,
+            channels, H, W)``.
         labels: ``(N,)``.
         train: indices for training.
         validation: indices for stopping and choosing.
@@ -97,7 +114,7 @@ class Samples:
     labels: Tensor
     train: Tensor
     validation: Tensor
-    augmentation: Augmentation
+    augmentation: Preparation
     num_classes: int
 
 

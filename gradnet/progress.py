@@ -1,4 +1,4 @@
-"""Progress with rate and time left: a bar on a terminal, a log line now and then elsewhere."""
+"""Progress with rate and time left: a bar on a terminal, log lines elsewhere."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 @cache
 def make_console() -> "Console":
-    """The one console for bars and log lines, so that they do not write over each other."""
+    """The one console for bars and log lines: they must not write over each other."""
     from rich.console import Console
 
     return Console(stderr=True)
@@ -89,7 +89,7 @@ class _Lines:
         self.done += count
         self.here += count
         now = time.monotonic()
-        if now - self.last < SECONDS_BETWEEN_LINES:
+        if now - self.last < SECONDS_BETWEEN_LINES or not self.here:
             return
         self.last = now
         rate = self.here / (now - self.start)

@@ -1,4 +1,4 @@
-"""Recipes: everything that makes a GradNet from a base network, as one frozen dataclass."""
+"""Recipes: all that makes a GradNet from a base network, as one frozen dataclass."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -90,7 +90,7 @@ GRADNET_2018 = Recipe(
     hidden=(5, 100, 25),
     initial_std=0.02,
     training=TrainingSettings(
-        steps=5000,
+        steps=3000,
         batch_size=25,
         optimizer="sgd",
         learning_rate=0.01,
@@ -101,20 +101,22 @@ GRADNET_2018 = Recipe(
     ),
 )
 
+# The tangent model on plain gradients. On the validation part of CIFAR-10 (JPEG copy),
+# at equal samples, it was level with a ReLU layer of 16 units a block on scaled ones,
+# and better than with scaling by deviation or maximum; none needs to be formed.
 DEFAULT = Recipe(
-    features=FeatureSettings(scaling="std"),
     head="scorer",
-    activation="identity",
     hidden=1,
+    activation="identity",
     training=TrainingSettings(
-        steps=300,
+        steps=1200,
         batch_size=64,
         optimizer="adamw",
-        learning_rate=5e-5,
+        learning_rate=1e-3,
         weight_decay=0.0,
         schedule="cosine",
-        evaluate_every=50,
-        patience=None,
+        evaluate_every=200,
+        patience=4,
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Tables and pictures of a study: tidy CSV, a Markdown table with spread, one figure."""
+"""Tables and pictures of a study: tidy CSV, Markdown with spread, one figure."""
 
 import io
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def write_report(
     """Write ``table.csv``, ``table.md`` and ``table.png`` into a folder.
 
     Args:
-        rows: see :func:`gradnet.study.read_rows`.
+        rows: see :func:`gradnet.run_folder.read_rows`.
         folder: the run folder.
         title: of the figure; the data set's name, say.
 
@@ -72,8 +72,12 @@ def summarize(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
     """
     tidy = pandas.DataFrame(rows)
     grouped = tidy.groupby(["level", "method"])["test_accuracy"]
-    wide = grouped.agg(["mean", "std", "count"]).unstack("method").swaplevel(axis=1)
-    return wide[[(m, s) for m in _order(tidy) for s in ("mean", "std", "count")]]
+    statistics = grouped.agg(["mean", "std", "count"])
+    wide = pandas.concat(
+        {method: statistics.xs(method, level="method") for method in _order(tidy)},
+        axis=1,
+    )
+    return wide.sort_index()
 
 
 def to_markdown(summary: pandas.DataFrame) -> str:
@@ -88,15 +92,15 @@ def to_markdown(summary: pandas.DataFrame) -> str:
         lines.append(f"| {level:g} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Test accuracy in percent under the same centre crop: mean ± standard deviation",
-        "over seeds (number of seeds). A level is the validation accuracy that the base",
-        "network had just passed.",
+        "Test accuracy in percent under the same centre crop: mean ± standard",
+        "deviation over seeds (number of seeds). A level is the validation accuracy",
+        "that the base network had just passed.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def draw(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
-    """Accuracy of each method over the snapshots, a point a seed, a line for the mean.
+    """Accuracy of each method over the snapshots: points for seeds, lines for means.
 
     Args:
         rows: as :func:`summarize` takes them.

@@ -1,4 +1,4 @@
-"""Mean, spread and range of every coordinate, in one streaming pass, from parts that merge."""
+"""Mean, spread and range of coordinates in one pass, from parts that merge."""
 
 from collections.abc import Mapping
 
@@ -81,7 +81,9 @@ class RunningStatistics:
     @property
     def deviation(self) -> Tensor:
         """Standard deviation ``(D,)``, without Bessel's correction."""
-        return (self.squares / max(self.count, 1)).sqrt()
+        deviation = (self.squares / max(self.count, 1)).sqrt()
+        # Of equal rows it is zero, not what rounding left of their mean.
+        return torch.where(self.maximum > self.minimum, deviation, 0)
 
     @property
     def max_abs(self) -> Tensor:

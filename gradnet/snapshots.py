@@ -1,4 +1,4 @@
-"""Snapshots: base networks as they were when their validation accuracy first passed a level.
+"""Snapshots: base networks as they were when they first passed an accuracy level.
 
 A snapshot is one safetensors file that says in its header what made it. It is not a
 checkpoint to resume from. Networks of other origin are read by ``foreign.py``.
@@ -6,6 +6,7 @@ checkpoint to resume from. Networks of other origin are read by ``foreign.py``.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,9 @@ def load_snapshot(path: str | Path) -> Snapshot:
     header, tensors = load_with_header(path)
     try:
         info = SnapshotInfo(**header)
-    except TypeError as error:
+        model = build_model(info.model, **info.arguments)
+    except (TypeError, RuntimeError) as error:
         raise GradnetError(f"{path} is no snapshot: {error}") from None
-    model = build_model(info.model, **info.arguments)
     load_exactly(model, tensors, str(path))
     return Snapshot(model.eval(), info)
 
@@ -105,14 +106,15 @@ def list_snapshots(folder: str | Path) -> dict[float, Path]:
     """Level -> path of each snapshot in a folder, lowest level first."""
     found = {}
     for path in Path(folder).glob("level-*.safetensors"):
-        found[float(path.stem.removeprefix("level-"))] = path
+        with suppress(ValueError):  # a file of that form, but of another's naming
+            found[float(path.stem.removeprefix("level-"))] = path
     return dict(sorted(found.items()))
 
 
 def save_with_header(
     path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
 ) -> Path:
-    """Write named tensors as safetensors, with a JSON header that says what they are."""
+    """Write named tensors as safetensors, with a JSON header of their origin."""
     contents = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     data = safetensors.torch.save(contents, {HEADER: json.dumps(header)})
     return write_atomically(path, lambda file: file.write(data))

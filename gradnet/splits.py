@@ -1,4 +1,4 @@
-"""Which images train the base, which train GradNet, and which choose between settings."""
+"""Which images train the base, which train GradNet, which choose between settings."""
 
 import hashlib
 from dataclasses import dataclass

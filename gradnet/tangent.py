@@ -1,25 +1,31 @@
-"""The linear scorer without forming a gradient: one Jacobian-vector product for all labels.
+"""The linear scorer without forming a gradient: one Jacobian-vector product.
 
-A score that is linear in the gradient, ``w . g(x, c)``, is ``(softmax(z) - onehot(c)) . t``
-with ``t = J w``, the derivative of the logits along ``w``: forward mode gives it for all
-labels at twice the cost of a forward pass (Mu, Liang and Li, ICLR 2020, for one gradient;
-here for the loss gradients of every candidate label). Equal to the formed way to rounding.
+A score that is linear in the gradient, ``w . g(x, c)``, is ``(softmax(z) - onehot(c)) .
+t`` with ``t = J w``, the derivative of the logits along ``w``: forward mode gives it
+for all labels at about twice the cost of a forward pass (Mu, Liang and Li, ICLR 2020,
+for one gradient; here for the loss gradients of every candidate label). It is equal to
+the formed way to rounding.
 """
 
+import warnings
 from collections.abc import Mapping
 
 from torch import Tensor
 from torch.func import functional_call, jvp
 
 from gradnet.features import Features
-from gradnet.gradients import GradientExtractor, refuse_changing_layers
+from gradnet.gradients import (
+    GradientExtractor,
+    differentiable_attention,
+    refuse_changing_layers,
+)
 from gradnet.network import GradNet
 
 
 def is_tangent_model(
     extractor: GradientExtractor, features: Features, network: GradNet
 ) -> bool:
-    """Whether scores are linear in gradients of cross-entropy, so that this room serves."""
+    """Whether scores are linear in cross-entropy gradients, as they must be here."""
     return (
         extractor.loss == "cross_entropy"
         and not extractor.weight_decay
@@ -65,6 +71,9 @@ def logits_and_scores(
         logits: Tensor = functional_call(extractor.model, {**parameters, **fixed}, (x,))
         return logits
 
-    logits, tangent = jvp(logits_of, (chosen,), (dict(weights),))
+    with differentiable_attention(), warnings.catch_warnings():
+        # At its first use torch's forward mode calls a function that torch deprecates.
+        warnings.filterwarnings("ignore", "`torch.jit.script`", DeprecationWarning)
+        logits, tangent = jvp(logits_of, (chosen,), (dict(weights),))[:2]
     mean = (logits.detach().softmax(-1) * tangent).sum(-1, keepdim=True)
     return logits.detach(), mean - tangent

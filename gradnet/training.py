@@ -1,4 +1,4 @@
-"""The one training loop: it fits, evaluates, keeps the best, stops, and resumes after a kill."""
+"""The one training loop: it fits, keeps the best, stops, and resumes after a kill."""
 
 import copy
 import math
@@ -10,16 +10,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gradnet.errors import GradnetError
 from gradnet.files import load_tensors, save_tensors
-from gradnet.problem import Samples
 from gradnet.progress import progress
-from gradnet.runtime import derive_seed, isolated_randomness, make_generator
+from gradnet.runtime import derive_seed, isolated_randomness
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,9 @@ class Task(Protocol):
     equal to one that was never killed.
     """
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
 
     def losses(self, step: int) -> Iterator[Tensor]:
         """The loss of one batch, in parts that add up to it.
@@ -316,108 +315,3 @@ class _Run:
 
 def _rank(record: Mapping[str, float]) -> tuple[float, float]:
     return record["accuracy"], -record["loss"]
-
-
-class SupervisedTask:
-    """Classification of augmented images by cross-entropy.
-
-    Args:
-        module: images ``(N, channels, h, w)`` to logits ``(N, K)``.
-        samples: what it is trained and validated on.
-        batch_size: samples a step.
-        seed: of the order and of the augmentation.
-    """
-
-    def __init__(
-        self, module: nn.Module, samples: Samples, batch_size: int, seed: int
-    ) -> None:
-        self.module, self.samples = module, samples
-        self.batches = Batches(samples.train, batch_size, seed)
-        self.seed = seed
-
-    def losses(self, step: int) -> Iterator[Tensor]:
-        """The mean cross-entropy of one batch, in one part."""
-        x, y = augmented_batch(self.samples, self.batches(step), self.seed, step)
-        self.module.train()
-        yield functional.cross_entropy(self.module(x), y)
-
-    def evaluate(self) -> dict[str, float]:
-        """Accuracy and mean loss on the validation part, in evaluation mode."""
-        return evaluate(self.module, self.samples)
-
-
-def augmented_batch(
-    samples: Samples, indices: Tensor, seed: int, step: int
-) -> tuple[Tensor, Tensor]:
-    """Augmented images ``(N, channels, h, w)`` and labels ``(N,)`` of a step's batch."""
-    device = samples.images.device
-    indices = indices.to(device)
-    generator = make_generator("augment", seed, step, device=device)
-    x = samples.augmentation.train(samples.images[indices], generator)
-    return x, samples.labels[indices]
-
-
-class Batches:
-    """The indices of each step's batch: a new seeded shuffle every epoch.
-
-    A batch that an epoch's end would cut short is left out of that epoch.
-    """
-
-    def __init__(self, indices: Tensor, batch_size: int, seed: int) -> None:
-        self.indices, self.seed = indices, seed
-        self.batch_size = min(batch_size, len(indices))
-        self.steps_per_epoch = len(indices) // self.batch_size
-        self._shuffled: tuple[int, Tensor] | None = None
-
-    def __call__(self, step: int) -> Tensor:
-        """The indices ``(N,)`` of a step, counted from 0."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._shuffled is None or self._shuffled[0] != epoch:
-            generator = make_generator("order", self.seed, epoch)
-            order = torch.randperm(len(self.indices), generator=generator)
-            self._shuffled = epoch, self.indices[order]
-        start = place * self.batch_size
-        return self._shuffled[1][start : start + self.batch_size]
-
-
-@torch.no_grad()
-def evaluate(module: nn.Module, samples: Samples) -> dict[str, float]:
-    """Accuracy and mean cross-entropy on centre crops of the validation part.
-
-    Args:
-        module: images to logits ``(N, K)``; left in evaluation mode.
-        samples: their validation part is used.
-
-    Returns:
-        ``accuracy`` and ``loss``.
-    """
-    module.eval()
-    return evaluate_scores(module, samples, EVALUATION_BATCH)
-
-
-def evaluate_scores(
-    score: Callable[[Tensor], Tensor],
-    samples: Samples,
-    batch_size: int,
-    advance: Callable[[int], None] = lambda count: None,
-) -> dict[str, float]:
-    """Accuracy and mean cross-entropy of a function that scores images.
-
-    Args:
-        score: centre crops ``(N, channels, h, w)`` to scores ``(N, K)``.
-        samples: their validation part is used.
-        batch_size: images a call.
-        advance: called with the number of images just done.
-
-    Returns:
-        ``accuracy`` and ``loss``.
-    """
-    correct, loss = 0, 0.0
-    for batch in samples.validation.to(samples.images.device).split(batch_size):
-        scores = score(samples.augmentation.evaluate(samples.images[batch]))
-        y = samples.labels[batch]
-        loss += functional.cross_entropy(scores, y, reduction="sum").item()
-        correct += int((scores.argmax(1) == y).sum())
-        advance(len(batch))
-    count = len(samples.validation)
-    return {"accuracy": correct / count, "loss": loss / count}

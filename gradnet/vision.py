@@ -1,4 +1,4 @@
-"""torchvision, imported when it is needed and made to import beside a CPU build of torch."""
+"""torchvision, imported when needed, and beside a CPU build of torch too."""
 
 import importlib
 import sys

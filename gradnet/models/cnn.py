@@ -39,9 +39,9 @@ class CNN(nn.Sequential):
         kernel_size: int,
         paddings: tuple[int, int],
     ) -> None:
-        size = (image_size + 2 * paddings[0] - kernel_size + 1) // 2
-        size = math.ceil((size + 2 * paddings[1] - kernel_size + 1) / 2)
-        if size < 1:
+        pooled = (image_size + 2 * paddings[0] - kernel_size + 1) // 2
+        size = math.ceil((pooled + 2 * paddings[1] - kernel_size + 1) / 2)
+        if min(pooled, size) < 1:
             raise GradnetError(
                 f"images of {image_size} x {image_size} are too small for this CNN; "
                 "use --model.name mlp"

@@ -1,0 +1,90 @@
+"""Every path, command, module and make target that the prose names exists."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from gradnet.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        *ROOT.glob("checkpoints/*.md"),
+        *ROOT.glob("benchmarks/**/*.md"),
+        *ROOT.glob("notebooks/*.ipynb"),
+    ]
+)
+MODULES = sorted((ROOT / "gradnet").rglob("*.py"))
+SUFFIXES = "md|py|toml|yaml|ipynb|json|png|csv|safetensors"
+
+
+def prose_of(path: Path) -> str:
+    """A page's text; of a module the docstrings."""
+    if path.suffix != ".py":
+        return path.read_text()
+    nodes = ast.walk(ast.parse(path.read_text()))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    return "\n".join(ast.get_docstring(n) or "" for n in nodes if isinstance(n, kinds))
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name such as ``gradnet.training.fit`` exists."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[end:]:
+            if not hasattr(found, attribute):
+                return False
+            found = getattr(found, attribute)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES + MODULES, ids=lambda p: p.name)
+def test_dotted_names_exist(page):
+    for name in re.findall(r"\bgradnet(?:\.[A-Za-z_]\w*)+", prose_of(page)):
+        if not re.search(rf"\.({SUFFIXES})$", name):
+            assert resolves(name), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_make_targets_exist(page):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for target in re.findall(r"`?\bmake ([a-z]+(?:-[a-z]+)*)\b`", page.read_text()):
+        assert target in targets, f"{page.name} names make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_exist(page):
+    used = re.findall(r"(?:^|`|!|&& )gradnet ([a-z][a-z-]*)", page.read_text(), re.M)
+    assert set(used) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_paths_exist(page):
+    roots = "gradnet|tests|notebooks|benchmarks|checkpoints|\\.ci"
+    pattern = rf"(?<![\w/.])((?:{roots})/[\w./-]+\.(?:{SUFFIXES}))\b"
+    for path in re.findall(pattern, page.read_text()):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_every_room_stands_on_the_map():
+    readme = (ROOT / "README.md").read_text()
+    for path in MODULES:
+        name = path.name if path.parent.name == "gradnet" else path.parent.name
+        if not name.startswith("__"):
+            assert name in readme, f"README does not say what {name} is for"
+
+
+def test_every_dependency_has_its_reason():
+    readme = (ROOT / "README.md").read_text()
+    text = (ROOT / "pyproject.toml").read_text()
+    for name in re.findall(r'^    "([A-Za-z-]+)[\[>]', text, re.M):
+        assert name.lower() in readme.lower(), f"README gives no reason for {name}"
