@@ -34,7 +34,7 @@ def parse(
     parser.add_argument("--config", action="config", help="a YAML file of options")
     parser.add_class_arguments(settings, as_positional=True)
     values = parser.parse_args(_complete(settings, arguments))
-    text = parser.dump(values, skip_none=False)
+    text = parser.dump(values, skip_unset=False)
     ready = vars(parser.instantiate(values))
     names = [f.name for f in dataclasses.fields(settings)]  # type: ignore[arg-type]
     return settings(**{name: ready[name] for name in names}), text
@@ -98,7 +98,7 @@ def to_yaml(recipe: Recipe) -> str:
     """A recipe as :func:`load_recipe` reads it."""
     parser = _recipe_parser()
     values = parser.parse_object(recipe.to_dict())
-    return str(parser.dump(values, skip_none=False))
+    return str(parser.dump(values, skip_unset=False))
 
 
 def _recipe_parser() -> ArgumentParser:

@@ -26,33 +26,19 @@ logger = logging.getLogger("gradnet")
 
 
 @dataclass(frozen=True)
-class BaseSettings:
-    """How a base network is trained, and when it is saved.
+class ModelSettings:
+    """Which base network.
 
     Attributes:
         model: cnn2018, cnn-small or mlp; None takes cnn2018 for inputs from 20 x 20,
             cnn-small below.
         width: channels of a CNN's convolutions; None takes the model's own.
         hidden: units of each hidden layer of an mlp; None takes the model's own.
-        levels: validation accuracies; a snapshot is saved when one is first passed, and
-            training ends when all are.
-        level_step: instead of a list, every multiple of this up to 1.
-        evaluations_per_epoch: how often the levels are looked at.
-        training: optimizer, batch size, most steps; evaluations_per_epoch sets its
-            evaluate_every.
     """
 
     model: str | None = None
     width: int | None = None
     hidden: list[int] | None = None
-    levels: list[float] = field(default_factory=lambda: [0.5, 0.7, 0.85, 0.9, 0.95])
-    level_step: float | None = None
-    evaluations_per_epoch: int = 8
-    training: TrainingSettings = field(
-        default_factory=lambda: TrainingSettings(
-            steps=20_000, optimizer="adamw", learning_rate=1e-3
-        )
-    )
 
     def model_name(self, problem: Problem) -> str:
         """The network's name on this problem."""
@@ -71,6 +57,29 @@ class BaseSettings:
             **shape_arguments(problem.input_shape, problem.data.num_classes),
             **{name: value for name, value in chosen.items() if value is not None},
         }
+
+
+@dataclass(frozen=True)
+class BaseSettings(ModelSettings):
+    """Which base network, how it is trained, and when it is saved.
+
+    Attributes:
+        levels: validation accuracies; a snapshot is saved when one is first passed, and
+            training ends when all are.
+        level_step: instead of a list, every multiple of this up to 1.
+        evaluations_per_epoch: how often the levels are looked at.
+        training: optimizer, batch size, most steps; evaluations_per_epoch sets its
+            evaluate_every.
+    """
+
+    levels: list[float] = field(default_factory=lambda: [0.5, 0.7, 0.85, 0.9, 0.95])
+    level_step: float | None = None
+    evaluations_per_epoch: int = 8
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            steps=20_000, optimizer="adamw", learning_rate=1e-3
+        )
+    )
 
     def all_levels(self) -> list[float]:
         """The levels, lowest first.

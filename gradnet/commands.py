@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gradnet.arguments import load_recipe, parse, to_yaml
-from gradnet.base_network import BaseSettings, describe_snapshot
+from gradnet.base_network import BaseSettings, ModelSettings, describe_snapshot
 from gradnet.classifier import evaluate_predictor, fit_gradnet
 from gradnet.controls import ControlSettings
 from gradnet.errors import GradnetError
@@ -209,7 +209,7 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportWeights(BaseSettings, ProblemSettings):
+class ImportWeights(ModelSettings, ProblemSettings):
     """Make a snapshot of weights that were trained elsewhere, for fit and evaluate.
 
     Attributes:

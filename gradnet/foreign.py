@@ -3,7 +3,7 @@
 | format | what is read |
 |---|---|
 | ``.safetensors`` | the named tensors |
-| ``.pt``, ``.pth`` | a state dict, by itself or under a key such as ``state_dict`` |
+| ``.pt``, ``.pth``, ``.ckpt``, ``.bin`` | a state dict, also below ``state_dict`` |
 | ``.npz`` | the parameters of a Chainer model or of a trainer snapshot |
 
 Nothing is ever unpickled: a file that would need it is refused.
@@ -24,6 +24,7 @@ from gradnet.errors import GradnetError
 from gradnet.files import load_tensors, read_npz
 from gradnet.snapshots import load_exactly
 
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net", "module")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 LINKS_2018 = {"c0": "conv0", "c1": "conv1", "l1": "linear"}
@@ -36,7 +37,7 @@ def load_weights(
     """Copy the weights in a file into a model of one's own.
 
     Args:
-        path: ``.safetensors``, ``.pt``, ``.pth``, or Chainer's ``.npz``.
+        path: ``.safetensors``, a file of ``torch.save``, or Chainer's ``.npz``.
         model: must match the file name by name and shape by shape.
         names: for Chainer files, link name -> module name; the default is that of the
             2018 network: ``c0, c1, l1`` -> ``conv0, conv1, linear``.
@@ -53,7 +54,7 @@ def load_weights(
         raise GradnetError(f"{path}: no such file")
     if suffix == ".safetensors":
         tensors = _read_safetensors(path)
-    elif suffix in (".pt", ".pth"):
+    elif suffix in TORCH_SUFFIXES:
         tensors = _read_state_dict(path)
     elif suffix == ".npz" or zipfile.is_zipfile(path):
         tensors = _read_chainer(path, LINKS_2018 if names is None else names)

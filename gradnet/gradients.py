@@ -287,7 +287,7 @@ def _why_changing(module: nn.Module) -> str | None:
         if module.training:
             return "is in training mode: it normalizes by the batch"
         if module.running_mean is None:
-            return "keeps no running statistics: it normalizes by the batch"
+            return "keeps no running statistics: it normalizes by the batch in any mode"
     if not module.training:
         return None
     if isinstance(module, nn.modules.instancenorm._InstanceNorm):

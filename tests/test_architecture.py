@@ -1,4 +1,4 @@
-"""The rooms of the house: imports go one way, every room has a first line and a test."""
+"""The rooms of the house: imports go one way; each has a first line and a test."""
 
 import ast
 import subprocess

@@ -48,6 +48,10 @@ def fitted(kind: str, training: Array) -> Scale:
     return scale
 
 
+def random_rows(*shape: int) -> Array:
+    return np.random.default_rng(0).normal(size=shape)
+
+
 def random_blocks(*leading: int) -> dict[str, Tensor]:
     sizes = {"first": 7, "second/inner": 4}
     return {
@@ -84,6 +88,13 @@ def test_selection_of_known_numbers() -> None:
     assert apply(SelectLargest(50), block).tolist() == expected
 
 
+def test_selection_counts_right_where_percents_are_not_exact() -> None:
+    # A fifth of the five steps between six numbers is one; in floats, a little less.
+    block = np.arange(1.0, 7.0)
+    expected = [0.0, 0.0, 3.0, 4.0, 5.0, 6.0]
+    assert apply(SelectLargest(80), block).tolist() == expected
+
+
 @given(block=BLOCKS)
 def test_selection_of_everything_keeps_ties_too(block: Array) -> None:
     assert_same(apply(SelectLargest(100), block), block, 0)
@@ -109,7 +120,7 @@ def test_scaling_equals_its_numpy_twin(kind: str, data: st.DataObject) -> None:
 @KINDS
 def test_zeros_stay_zero(kind: str) -> None:
     block = np.zeros((2, 3))
-    assert not apply(fitted(kind, 1 + np.random.rand(5, 3)), block).any()
+    assert not apply(fitted(kind, 1 + random_rows(5, 3) ** 2), block).any()
 
 
 @KINDS
@@ -130,7 +141,7 @@ def test_spread_too_small_to_divide_by_counts_as_none(kind: str) -> None:
 
 
 def test_min_max_maps_training_values_to_the_unit_interval() -> None:
-    training = np.random.randn(20, 6)
+    training = random_rows(20, 6)
     scaled = apply(fitted("min-max", training), training)
     assert_same(scaled.min(0), np.zeros(6))
     assert_same(scaled.max(0), np.ones(6))
@@ -147,12 +158,21 @@ def test_scalings_fitted_apart_merge_to_one(kind: str, cut: int, seed: int) -> N
 
 @KINDS
 def test_fitting_on_after_a_transform_counts(kind: str) -> None:
-    rows = np.random.randn(8, 3)
+    rows = random_rows(8, 3) * np.arange(1, 9)[:, None]
     scale = fitted(kind, rows[:4])
     early = apply(scale, rows)
     scale.update("block", torch.from_numpy(rows[4:]))
     assert_same(apply(scale, rows), apply(fitted(kind, rows), rows))
     assert not np.allclose(apply(scale, rows), early)
+
+
+@KINDS
+def test_merging_after_a_transform_counts(kind: str) -> None:
+    rows = random_rows(8, 3) * np.arange(1, 9)[:, None]
+    scale = fitted(kind, rows[:4])
+    apply(scale, rows)
+    scale.merge(fitted(kind, rows[4:]))
+    assert_same(apply(scale, rows), apply(fitted(kind, rows), rows))
 
 
 def test_scaling_of_a_block_never_seen_is_refused() -> None:
@@ -162,7 +182,7 @@ def test_scaling_of_a_block_never_seen_is_refused() -> None:
 
 def test_scaling_of_a_block_of_another_size_is_refused() -> None:
     with pytest.raises(GradnetError, match="has 4 coordinates.*fitted on 3"):
-        apply(fitted("std", np.random.randn(5, 3)), np.ones((1, 4)))
+        apply(fitted("std", random_rows(5, 3)), np.ones((1, 4)))
 
 
 def test_unknown_scaling_is_refused() -> None:

@@ -163,7 +163,7 @@ def test_layer_that_changes_from_call_to_call_is_refused() -> None:
         ({}, {}, {"head": "sum"}),
         ({}, {}, {"dropout": 0.5}),
     ],
-    ids=str,
+    ids=lambda changes: "+".join(changes) or "-",
 )
 def test_what_is_not_linear_is_no_tangent_model(
     reading: dict[str, object], features: dict[str, object], network: dict[str, object]
