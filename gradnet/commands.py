@@ -203,9 +203,10 @@ class Table:
 
     def run(self, config: str) -> None:
         """Write and print."""
-        summary = write_report(read_rows(self.folder), self.folder, self.folder)
+        folder = Path(self.folder)
+        summary = write_report(read_rows(folder), folder, folder.resolve().name)
         print(to_markdown(summary))
-        print(f"picture: {Path(self.folder) / 'table.png'}")
+        print(f"picture: {folder / 'table.png'}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,15 @@ PACKAGE = ROOT / "gradnet"
 # A room may import rooms of the rows above its own only; `base.py` of its folder too.
 ROWS = (
     {"errors"},
-    {"blocks", "files", "progress", "running_statistics", "runtime", "vision"},
+    {
+        "blocks",
+        "files",
+        "pictures",
+        "progress",
+        "running_statistics",
+        "runtime",
+        "vision",
+    },
     {"augmentation", "data", "models", "splits"},
     {"block_sparse", "features", "gradients", "problem", "snapshots"},
     {"foreign", "network", "supervised", "training"},
