@@ -40,13 +40,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def prepare(folder: Path, images: int) -> tuple[str, str]:
     """Write random data and an untrained snapshot; returns their paths."""
     rng = np.random.default_rng(0)
-    shape = (images, 32, 32, 3)
     arrays = {
         f"{axis}_{part}": values
-        for part in ("train", "test")
+        for part, count in (("train", images), ("test", images // 4))
         for axis, values in (
-            ("x", rng.integers(0, 256, shape, dtype=np.uint8)),
-            ("y", np.arange(images) % 10),
+            ("x", rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)),
+            ("y", np.arange(count) % 10),
         )
     }
     data, snapshot = folder / f"{images}.npz", folder / f"{images}.safetensors"
@@ -72,7 +71,12 @@ def peak_of(*arguments: str) -> float:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=int, default=1000, help="N")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=1000,
+        help="N training images, and a quarter as many test images",
+    )
     images = parser.parse_args().images
     rows = []
     with tempfile.TemporaryDirectory() as name:

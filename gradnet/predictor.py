@@ -1,5 +1,6 @@
 """GradNetPredictor: a base network and its GradNet, together one classifier."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,8 +176,6 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def weights_fingerprint(model: nn.Module) -> str:
     """Twelve hexadecimal digits that change when a weight or a buffer does."""
-    import hashlib
-
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
