@@ -94,7 +94,7 @@ class BaseSettings(ModelSettings):
                     f"level_step is {self.level_step}; it must be between 0 and 1"
                 )
             count = int(1 / self.level_step + 1e-9)
-            levels = [round(self.level_step * i, 6) for i in range(1, count + 1)]
+            levels = [self.level_step * i for i in range(1, count + 1)]
         for level in levels:
             if not 0 < level <= 1:
                 raise GradnetError(
@@ -102,7 +102,7 @@ class BaseSettings(ModelSettings):
                 )
         if not levels:
             raise GradnetError("no level is given; say, for example, --levels 0.5 0.7")
-        return sorted(set(levels))
+        return sorted({round(level, 6) for level in levels})
 
 
 def train_base(

@@ -11,7 +11,7 @@ from typing import Protocol
 from gradnet.arguments import load_recipe, parse, to_yaml
 from gradnet.base_network import BaseSettings, ModelSettings, describe_snapshot
 from gradnet.classifier import evaluate_predictor, fit_gradnet
-from gradnet.controls import ControlSettings
+from gradnet.controls import CONTROLS, ControlSettings
 from gradnet.errors import GradnetError
 from gradnet.files import sha256, write_text
 from gradnet.foreign import load_weights
@@ -24,7 +24,7 @@ from gradnet.problem import (
     SplitSettings,
     make_problem,
 )
-from gradnet.recipes import RECIPES
+from gradnet.recipes import RECIPES, Recipe
 from gradnet.report import to_markdown, write_report
 from gradnet.run_folder import read_rows
 from gradnet.snapshots import Snapshot, load_snapshot, save_snapshot
@@ -68,7 +68,7 @@ class Reproduce(BaseSettings, ProblemSettings):
         """Do what is not done yet, and print the table."""
         settings = StudySettings(
             base=self,
-            recipes={Path(name).stem: load_recipe(name) for name in self.recipes},
+            recipes=name_recipes(self.recipes),
             controls=self.controls,
             seeds=tuple(self.seeds),
             most_epochs=self.most_epochs,
@@ -133,7 +133,10 @@ class Fit:
         path = Path(self.out or f"{Path(self.snapshot).with_suffix('')}-{name}")
         path = path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
         if path.exists():
-            GradNetPredictor.load(path, snapshot.model)
+            if GradNetPredictor.load(path, snapshot.model).recipe != recipe:
+                raise GradnetError(
+                    f"{path} was made by another recipe; name another file with --out"
+                )
             print(f"{path}: done before; remove it to train anew")
             return
         problem = problem_of(snapshot, self)
@@ -273,6 +276,24 @@ def run(name: str, arguments: Sequence[str]) -> None:
     """
     command, config = parse(CLASSES[name], f"gradnet {name}", arguments)
     command.run(config)
+
+
+def name_recipes(names: Sequence[str]) -> dict[str, Recipe]:
+    """Each recipe under the name of its row: its own, or that of its file.
+
+    Raises:
+        GradnetError: two have one name, or one has that of a control.
+    """
+    recipes: dict[str, Recipe] = {}
+    for name in names:
+        row = Path(name).stem
+        if row in recipes or row in ("base", *CONTROLS):
+            raise GradnetError(
+                f"recipe {name!r}: the table has a row {row!r} already; name the file "
+                "otherwise"
+            )
+        recipes[row] = load_recipe(name)
+    return recipes
 
 
 def default_folder(settings: Reproduce | TrainBase) -> Path:

@@ -105,6 +105,9 @@ def test_stage_by_stage(tmp_path, capsys):
     assert "validation accuracy: base 0." in capsys.readouterr().out
     main(arguments)
     assert "done before" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["fit", snapshot, "--recipe", "default", "--out", out])
+    assert "was made by another recipe" in capsys.readouterr().err
     main(["evaluate", snapshot, "--gradnet", out])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["base network", "GradNet"]
@@ -236,6 +239,7 @@ def test_a_truncated_checkpoint_of_a_run_is_refused(tmp_path, capsys):
         (["reproduce", "--data", "moon"], "no data set 'moon': give one of digits"),
         (["reproduce", "--device", "warp"], "device 'warp' cannot be used"),
         (["reproduce", "--recipes", "best"], "no recipe 'best': give default"),
+        (["reproduce", "--recipes", "default", "default"], "recipe 'default': the ta"),
         (["reproduce", "--levels", "1.5"], "level 1.5 is no accuracy"),
         (["reproduce", "--augmentation.crop", "9"], "a crop of 9 does not fit"),
         (["reproduce", "--model", "gpt"], "no model 'gpt'; there are: cnn2018"),
