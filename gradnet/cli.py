@@ -23,7 +23,7 @@ EPILOG = """\
 gradnet COMMAND --help explains a command's options; every option can stand in a YAML
 file given with --config, and --print_config writes such a file.
 
-  gradnet reproduce                       digits, embedded: no download, a minute
+  gradnet reproduce                       digits, embedded: no download, two minutes
   gradnet reproduce --data cifar10.npz --levels 0.4 0.5 0.6 --seeds 0 1 2
 
 A command that was stopped continues when it is given again; what is done is not done
