@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.errors import GradnetError
+from gradnet.factors import FactoredBlock
 
 
 class BlockSparseLinear(nn.Module):
@@ -80,11 +81,17 @@ class BlockSparseLinear(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, blocks: Mapping[str, Tensor]) -> Tensor:
-        """Blocks, name -> ``(..., D)``, to hidden values ``(..., H of all groups)``."""
+    def forward(self, blocks: Mapping[str, Tensor | FactoredBlock]) -> Tensor:
+        """Blocks, name -> ``(..., D)``, to hidden values ``(..., H of all groups)``.
+
+        Blocks that are not formed are contracted in the cheaper of the two ways, see
+        :meth:`FactoredBlock.contract`.
+        """
         parts = []
         for weights in self.weights_by_group():
-            terms = [blocks[name] @ weight.T for name, weight in weights.items()]
+            terms = [
+                _multiply(blocks[name], weight) for name, weight in weights.items()
+            ]
             parts.append(functools.reduce(operator.add, terms))
         hidden = torch.cat(parts, dim=-1)
         return hidden if self.bias is None else hidden + self.bias
@@ -116,3 +123,10 @@ class BlockSparseLinear(nn.Module):
         """For each group, block name -> ``(H, D)``."""
         weights = iter(self.weights)
         return [{name: next(weights) for name in names} for names in self.groups]
+
+
+def _multiply(block: Tensor | FactoredBlock, weight: Tensor) -> Tensor:
+    """A block ``(..., D)`` with weights ``(H, D)``."""
+    if isinstance(block, FactoredBlock):
+        return block.contract(weight)
+    return block @ weight.T

@@ -31,9 +31,14 @@ class Block:
     shapes: Mapping[str, tuple[int, ...]]
 
     @property
+    def sizes(self) -> list[int]:
+        """The number of coordinates of each parameter."""
+        return [math.prod(shape) for shape in self.shapes.values()]
+
+    @property
     def size(self) -> int:
         """``D``, the number of coordinates."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        return sum(self.sizes)
 
 
 @dataclass(frozen=True)
@@ -149,9 +154,7 @@ class BlockLayout:
         """The inverse of :meth:`to_blocks`: views, one a parameter."""
         gradients = {}
         for block in self.blocks:
-            parts = blocks[block.name].split(
-                [math.prod(shape) for shape in block.shapes.values()], dim=-1
-            )
+            parts = blocks[block.name].split(block.sizes, dim=-1)
             for (name, shape), part in zip(block.shapes.items(), parts, strict=True):
                 gradients[name] = part.unflatten(-1, shape) if shape else part[..., 0]
         return gradients

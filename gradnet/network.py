@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from gradnet.block_sparse import BlockSparseLinear
 from gradnet.errors import GradnetError
+from gradnet.factors import FactoredBlock
 
 
 class GradNet(nn.Module):
@@ -83,7 +84,7 @@ class GradNet(nn.Module):
         if self.output.bias is not None:
             nn.init.zeros_(self.output.bias)
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor | FactoredBlock]) -> Tensor:
         """Features, name -> ``(..., D)``, to ``(..., K)`` (sum), ``(...)`` (scorer)."""
         hidden = self.dropout(self.activation(self.first(features)))
         output: Tensor = self.output(hidden)

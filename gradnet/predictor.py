@@ -1,6 +1,7 @@
 """GradNetPredictor: a base network and its GradNet, together one classifier."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,10 @@ class GradNetPredictor:
             weights = tangent_weights(self.extractor, self.features, self.network)
             self.gradients_used += len(x) * self.network.num_classes
             return logits_and_scores(self.extractor, weights, x)
+        if not self.features.steps:
+            logits, unformed = self.extractor.factored_blocks(x, labels)
+            self.gradients_used += math.prod(next(iter(unformed.values())).count)
+            return logits, self.network(unformed)
         logits, blocks = self.blocks(x, labels)
         return logits, self.network(self.features.transform(blocks, inplace=True))
 

@@ -13,12 +13,9 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.func import functional_call, jvp
 
+from gradnet.evaluation_mode import differentiable_attention, refuse_changing_layers
 from gradnet.features import Features
-from gradnet.gradients import (
-    GradientExtractor,
-    differentiable_attention,
-    refuse_changing_layers,
-)
+from gradnet.gradients import GradientExtractor
 from gradnet.network import GradNet
 
 

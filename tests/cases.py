@@ -72,14 +72,19 @@ class Scaled(nn.Module):
         return self.scale * self.inner(x).tanh()
 
 
-def _case(model: nn.Module, *shape: int) -> Case:
-    """The model with random values everywhere, so that no term hides behind a zero."""
-    torch.manual_seed(1)
+def randomize(model: nn.Module) -> nn.Module:
+    """Random values everywhere, so that no term hides behind a zero."""
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.4)
     for name, buffer in model.named_buffers():
         if name.endswith(("running_mean", "running_var")):
             nn.init.uniform_(buffer, 0.5, 1.5)
+    return model
+
+
+def _case(model: nn.Module, *shape: int) -> Case:
+    torch.manual_seed(1)
+    randomize(model)
     x = torch.randn(NUM_SAMPLES, *shape, dtype=torch.float64)
     return Case(model.double().eval(), x, torch.tensor([0, 2, 1, 2]))
 

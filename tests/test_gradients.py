@@ -12,9 +12,9 @@ from reference import assert_same, directional_difference, gradients_by_loop
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradnet import gradients as gradients_module
+from gradnet.cotangents import label_cotangents
 from gradnet.errors import GradnetError
-from gradnet.gradients import GradientExtractor, label_cotangents
+from gradnet.gradients import GradientExtractor
 
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -94,11 +94,12 @@ def test_each_chunk_has_the_labels_of_its_samples(chunk_size: int) -> None:
     assert_same(parts.per_sample(found.x, found.y), expected)
 
 
-def test_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("max_memory", [1, "100KB", "1GB"])
+def test_memory_budget_changes_nothing(max_memory: object) -> None:
     found = CASES["cnn"]()
     expected = GradientExtractor(found.model).all_labels(found.x)
-    monkeypatch.setattr(gradients_module, "CHUNK_BYTES", {"cpu": 1.0})
-    assert_same(GradientExtractor(found.model).all_labels(found.x), expected)
+    extractor = GradientExtractor(found.model, max_memory=max_memory)
+    assert_same(extractor.all_labels(found.x), expected)
 
 
 @every_case

@@ -1,0 +1,324 @@
+"""The fast engine: one forward pass, and backward passes through activations only.
+
+Hooks on the chosen layers keep their inputs; each label's cotangent is pulled back to
+their outputs, never to their weights; ``layer_rules.py`` makes the gradients of both.
+It walks no structure of the model: branches, residuals, layers used twice and tied
+weights add up. What it assumes, it verifies on the first samples that it meets.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.func import functional_call
+
+from gradnet.evaluation_mode import layerwise_attention
+from gradnet.factors import Factors
+from gradnet.layer_rules import LayerRules, rules_of
+
+# Against gradients of single samples, relative to their norm: far above rounding, far
+# below what a layer adds that was overlooked.
+AGREEMENT = {torch.float64: 1e-7, torch.float32: 1e-3}
+PROBE_SAMPLES = 3
+
+
+class _NotFactorable(Exception):
+    """A layer is not used as its rule assumes.
+
+    Args:
+        layer: its name.
+        reason: how it is used.
+    """
+
+    def __init__(self, layer: str, reason: str) -> None:
+        super().__init__(reason)
+        self.layer = layer
+
+
+@dataclass
+class Call:
+    """One call of a layer.
+
+    Attributes:
+        x: its input.
+        version: of the input then; a later one means it was overwritten.
+        edge: where the cotangent of its output arrives.
+        shape: of its output.
+        cotangents: ``(N, C, m, ...)`` for an output ``(m N, ...)``; filled later.
+    """
+
+    x: Tensor
+    version: int
+    edge: GradientEdge
+    shape: torch.Size
+    cotangents: Tensor | None = None
+
+
+@dataclass
+class Layer:
+    """A layer with rules, and which parameters to read there.
+
+    Attributes:
+        module: the layer.
+        rules: its rules.
+        leaves: name in the layer -> parameter name in the layout.
+        calls: of the forward pass at hand.
+    """
+
+    module: nn.Module
+    rules: LayerRules
+    leaves: dict[str, str] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+
+
+class FactoredEngine:
+    """Per-sample gradients of a model's layers, as factors.
+
+    Args:
+        model: in evaluation mode; nothing of it is changed.
+        parameters: names of those to read.
+
+    Attributes:
+        reasons: parameter name -> why this engine cannot read it.
+    """
+
+    def __init__(self, model: nn.Module, parameters: Sequence[str]) -> None:
+        self.model = model
+        self.reasons: dict[str, str] = {}
+        self.layers: dict[str, Layer] = {}
+        self._samples_verified = 0
+        wanted = {id(model.get_parameter(name)): name for name in parameters}
+        for layer_name, module in model.named_modules():
+            for leaf, parameter in module.named_parameters(recurse=False):
+                if id(parameter) in wanted:
+                    self._add(layer_name, module, leaf, wanted[id(parameter)])
+        for layer in self.layers.values():
+            layer.leaves = {
+                leaf: name
+                for leaf, name in layer.leaves.items()
+                if name not in self.reasons
+            }
+
+    def _add(self, name: str, module: nn.Module, leaf: str, parameter: str) -> None:
+        rules = rules_of(module)
+        if rules is None or leaf not in rules.rules:
+            kind = type(module).__name__
+            self.reasons[parameter] = f"no rule for {leaf!r} of {kind} {name!r}"
+            return
+        layer = self.layers.setdefault(name, Layer(module, rules))
+        layer.leaves[leaf] = parameter
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters that this engine reads."""
+        found = (n for layer in self.layers.values() for n in layer.leaves.values())
+        return list(dict.fromkeys(found))
+
+    def read(
+        self, x: Tensor, cotangents_of: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, dict[str, list[Factors]]]:
+        """Logits, and what each use of a parameter adds to its gradients.
+
+        A layer that turns out not to be used as its rule assumes is given up, and left
+        out of what is returned.
+
+        Args:
+            x: ``(N, ...)``.
+            cotangents_of: a function of the logits ``(N, K)`` that returns cotangents
+                ``(N, C, K)``.
+
+        Returns:
+            ``(N, K)``, and parameter name -> factors.
+        """
+        while True:
+            logits = self._forward(x)
+            cotangents = cotangents_of(logits.detach())
+            try:
+                return logits.detach(), self._backward(logits, cotangents)
+            except _NotFactorable as error:
+                leaves = self.layers[error.layer].leaves
+                self._give_up(list(leaves.values()), str(error))
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """The forward pass, ``(N, K)``; keeps what :meth:`_backward` needs."""
+        for layer in self.layers.values():
+            layer.calls.clear()
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.clone() if x.is_inference() else x
+            with self._hooks(), layerwise_attention():
+                logits: Tensor = self.model(x)
+        return logits
+
+    def _backward(self, logits: Tensor, cotangents: Tensor) -> dict[str, list[Factors]]:
+        """The factors; frees the graph of the logits."""
+        count, labels = cotangents.shape[:2]
+        pairs = [(n, call) for n, layer in self.layers.items() for call in layer.calls]
+        for name, call in pairs:
+            if call.x._version != call.version:
+                reason = f"the input of layer {name!r} is overwritten later"
+                raise _NotFactorable(name, reason)
+            if call.shape[0] % count or call.x.shape[0] != call.shape[0]:
+                raise _NotFactorable(
+                    name,
+                    f"layer {name!r} turns {tuple(call.x.shape)} into "
+                    f"{tuple(call.shape)} for {count} samples: not sample by sample",
+                )
+            call.cotangents = cotangents.new_zeros(
+                count, labels, call.shape[0] // count, *call.shape[1:]
+            )
+        if logits.requires_grad:
+            self._pull_back(logits, cotangents, [call for _, call in pairs])
+        found: dict[str, list[Factors]] = {name: [] for name in self.names}
+        for layer in self.layers.values():
+            for call in layer.calls:
+                for name, factors in _apply_rules(layer, call, count):
+                    found[name].append(factors)
+            layer.calls = []
+        return found
+
+    def _pull_back(
+        self, logits: Tensor, cotangents: Tensor, calls: Sequence[Call]
+    ) -> None:
+        """One backward pass a label, to the outputs of the layers.
+
+        Batched over labels (``is_grads_batched``) they were slower on a CPU: pooling
+        expands its indices then.
+        """
+        count, labels = cotangents.shape[:2]
+        edges = [call.edge for call in calls]
+        for label in range(labels):
+            pulled = torch.autograd.grad(
+                logits,
+                edges,
+                cotangents[:, label],
+                retain_graph=label < labels - 1,
+                allow_unused=True,
+            )
+            for call, gradient in zip(calls, pulled, strict=True):
+                if gradient is not None and call.cotangents is not None:
+                    shape = (count, -1, *call.shape[1:])
+                    call.cotangents[:, label] = gradient.reshape(shape)
+
+    @contextmanager
+    def _hooks(self) -> Iterator[None]:
+        """Record the calls of all layers; the hooks are gone afterwards."""
+        handles = []
+        try:
+            for layer in self.layers.values():
+                if layer.leaves:
+                    hook = _recorder(layer)
+                    handles.append(
+                        layer.module.register_forward_hook(hook, prepend=True)
+                    )
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @torch.inference_mode(False)
+    def verify(self, x: Tensor) -> None:
+        """Compare with single samples, once; what differs is not read any more.
+
+        It finds what no rule can see: a weight that is used outside its layer's forward
+        pass, a batch that is not in the first dimension, samples that see each other.
+
+        Args:
+            x: ``(N, ...)``; the first few are used.
+        """
+        x = x[:PROBE_SAMPLES].detach()
+        if len(x) <= self._samples_verified or self._samples_verified > 1:
+            return
+        self._samples_verified = len(x)
+        if not self.names:
+            return
+        try:
+            logits, found = self.read(x, _probe_cotangents)
+        except RuntimeError as error:  # of torch, which cannot differentiate it so
+            self._give_up(self.names, str(error).splitlines()[0])
+            return
+        if not found:
+            return
+        cotangents = _probe_cotangents(logits)
+        expected = _gradients_one_by_one(self.model, found, x, cotangents)
+        tolerance = AGREEMENT.get(logits.dtype, 0.1)
+        for name, gradient in expected.items():
+            actual = torch.zeros_like(gradient)
+            for factors in found[name]:
+                factors.form(actual, add=True)
+            difference = torch.linalg.vector_norm(actual - gradient)
+            if not difference <= tolerance * torch.linalg.vector_norm(gradient):
+                self._give_up(
+                    [name],
+                    "differs from the gradient of a single sample: it is used in "
+                    "another way than by its layer's forward pass",
+                )
+
+    def _give_up(self, names: Sequence[str], reason: str) -> None:
+        for name in list(names):
+            self.reasons[name] = reason
+            for layer in self.layers.values():
+                layer.leaves = {k: v for k, v in layer.leaves.items() if v != name}
+                layer.calls = []
+
+
+def _recorder(layer: Layer):  # type: ignore[no-untyped-def]
+    def record(
+        module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor | None:
+        x = arguments[0].detach()
+        replacement = None
+        if not output.requires_grad:
+            # Frozen up to here: a leaf, so that cotangents have where to arrive, and a
+            # copy of it, which may be overwritten.
+            leaf = output.detach().requires_grad_()
+            replacement = leaf.clone()
+            output = leaf
+        edge = get_gradient_edge(output)
+        layer.calls.append(Call(x, x._version, edge, output.shape))
+        return replacement
+
+    return record
+
+
+def _apply_rules(layer: Layer, call: Call, count: int) -> Iterator[tuple[str, Factors]]:
+    """The factors of one call; a batch of ``m N`` is m places, or m calls."""
+    assert call.cotangents is not None
+    x = call.x.unflatten(0, (count, -1))
+    multiple = x.shape[1]
+    if layer.rules.channels_first or multiple == 1:
+        parts = [(x[:, i], call.cotangents[:, :, i]) for i in range(multiple)]
+    else:
+        parts = [(x, call.cotangents)]
+    for leaf, name in layer.leaves.items():
+        for part, cotangents in parts:
+            yield name, layer.rules.rules[leaf](layer.module, part, cotangents)
+
+
+def _probe_cotangents(logits: Tensor) -> Tensor:
+    """Other numbers for each sample and logit, ``(N, 1, K)``; the same every time."""
+    count = torch.arange(1, logits.numel() + 1, device=logits.device)
+    return torch.sin(count.to(logits.dtype)).view(len(logits), 1, -1)
+
+
+def _gradients_one_by_one(
+    model: nn.Module, names: Mapping[str, object], x: Tensor, cotangents: Tensor
+) -> dict[str, Tensor]:
+    """The gradients ``(N, 1, *shape)`` of single samples, by one backward pass each."""
+    weights = {name: model.get_parameter(name).detach().clone() for name in names}
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    for weight in weights.values():
+        weight.requires_grad_()
+    for sample, cotangent in zip(x, cotangents, strict=True):
+        with torch.enable_grad(), layerwise_attention():
+            logits = functional_call(model, weights, (sample[None].clone(),))
+            found = torch.autograd.grad(
+                logits, list(weights.values()), cotangent, allow_unused=True
+            )
+        for (name, weight), gradient in zip(weights.items(), found, strict=True):
+            rows[name].append(
+                torch.zeros_like(weight) if gradient is None else gradient
+            )
+    return {name: torch.stack(found)[:, None] for name, found in rows.items()}

@@ -1,0 +1,136 @@
+"""Peak memory of a computation, measured, and how much work fits a budget."""
+
+import re
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gradnet.errors import GradnetError
+
+# Memory of one chunk: larger ones were not faster on a CPU, and fill a GPU.
+BUDGETS = {"cpu": "256MB", "cuda": "4GB"}
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def parse_bytes(text: str | float) -> int:
+    """``"2GB"``, ``"500 MB"`` or a number of bytes, as a number of bytes.
+
+    Raises:
+        GradnetError: it is neither, or not positive.
+    """
+    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?B?)\s*", str(text), re.I)
+    unit = match[2].upper() if match else ""
+    try:
+        value = int(float(match[1]) * UNITS[unit.removesuffix("B")]) if match else 0
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise GradnetError(f"{text!r} is no amount of memory; say 2GB or 500MB")
+    return value
+
+
+def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
+    """The most memory that tensors take at once while ``function`` runs, in bytes.
+
+    What was there before is not counted. On a GPU the allocator knows; on a CPU the
+    tensors that operations return are followed until they die. Work space inside an
+    operation is not seen there.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        function()
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    with _LiveTensors() as live:
+        function()
+    return live.peak
+
+
+class _LiveTensors(TorchDispatchMode):
+    """Counts the bytes of all storages that were made and still live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        known = {id_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and id_of(tensor) not in known:
+                self._follow(tensor.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._known:
+            return
+        size = storage.nbytes()
+
+        def forget(reference: object) -> None:
+            self.now -= size
+            del self._known[key]
+
+        self._known[key] = weakref.ref(storage, forget)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+
+def id_of(tensor: Tensor) -> int:
+    """What tensors of one storage share."""
+    return tensor.untyped_storage()._cdata
+
+
+class ChunkSizes:
+    """How many samples are worked on at once.
+
+    Args:
+        chunk_size: always so many; None measures.
+        max_memory: what a chunk may take, such as ``"2GB"``; None takes the device's of
+            :data:`BUDGETS`.
+
+    Raises:
+        GradnetError: one of them is not positive.
+    """
+
+    def __init__(self, chunk_size: int | None, max_memory: str | float | None) -> None:
+        if chunk_size is not None and chunk_size < 1:
+            raise GradnetError(f"chunk_size is {chunk_size}; it must be at least 1")
+        self.chunk_size = chunk_size
+        self.max_memory = None if max_memory is None else parse_bytes(max_memory)
+        self._bytes_per_sample: dict[object, int] = {}
+
+    def find(
+        self, key: object, work: Callable[[int], object], device: torch.device
+    ) -> int:
+        """The number of samples that fit; at least one.
+
+        Args:
+            key: of the kind of work; each kind is measured once.
+            work: does it for so many samples.
+            device: where.
+        """
+        if self.chunk_size is not None:
+            return self.chunk_size
+        if key not in self._bytes_per_sample:
+            one = peak_bytes(lambda: work(1), device)
+            two = peak_bytes(lambda: work(2), device)
+            self._bytes_per_sample[key] = max(one, two - one, 1)
+        default = BUDGETS.get(device.type, BUDGETS["cpu"])
+        budget = self.max_memory or parse_bytes(default)
+        return max(1, budget // self._bytes_per_sample[key])
