@@ -6,18 +6,18 @@ It walks no structure of the model: branches, residuals, layers used twice and t
 weights add up. What it assumes, it verifies on the first samples that it meets.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.func import functional_call
 
 from gradnet.evaluation_mode import layerwise_attention
 from gradnet.factors import Factors
 from gradnet.layer_rules import LayerRules, rules_of
+from gradnet.single_samples import gradients_one_by_one
 
 # Against gradients of single samples, relative to their norm: far above rounding, far
 # below what a layer adds that was overlooked.
@@ -242,7 +242,7 @@ class FactoredEngine:
         if not found:
             return
         cotangents = _probe_cotangents(logits)
-        expected = _gradients_one_by_one(self.model, found, x, cotangents)
+        expected = gradients_one_by_one(self.model, found, x, cotangents)
         tolerance = AGREEMENT.get(logits.dtype, 0.1)
         for name, gradient in expected.items():
             actual = torch.zeros_like(gradient)
@@ -301,24 +301,3 @@ def _probe_cotangents(logits: Tensor) -> Tensor:
     """Other numbers for each sample and logit, ``(N, 1, K)``; the same every time."""
     count = torch.arange(1, logits.numel() + 1, device=logits.device)
     return torch.sin(count.to(logits.dtype)).view(len(logits), 1, -1)
-
-
-def _gradients_one_by_one(
-    model: nn.Module, names: Mapping[str, object], x: Tensor, cotangents: Tensor
-) -> dict[str, Tensor]:
-    """The gradients ``(N, 1, *shape)`` of single samples, by one backward pass each."""
-    weights = {name: model.get_parameter(name).detach().clone() for name in names}
-    rows: dict[str, list[Tensor]] = {name: [] for name in names}
-    for weight in weights.values():
-        weight.requires_grad_()
-    for sample, cotangent in zip(x, cotangents, strict=True):
-        with torch.enable_grad(), layerwise_attention():
-            logits = functional_call(model, weights, (sample[None].clone(),))
-            found = torch.autograd.grad(
-                logits, list(weights.values()), cotangent, allow_unused=True
-            )
-        for (name, weight), gradient in zip(weights.items(), found, strict=True):
-            rows[name].append(
-                torch.zeros_like(weight) if gradient is None else gradient
-            )
-    return {name: torch.stack(found)[:, None] for name, found in rows.items()}

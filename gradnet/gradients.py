@@ -255,19 +255,20 @@ class GradientExtractor:
     def samples_per_chunk(
         self, x: Tensor, labels: Tensor, reduction: Reduction | None = None
     ) -> int:
-        """How many samples fit the memory, measured on one and on two of them."""
-        key = x.shape[1:], x.dtype, x.device, labels.shape[1], reduction
+        """How many samples fit the memory, measured on one at one and at two labels."""
+        if not labels.numel():
+            return max(1, len(x))
+        key = x.shape[1:], x.dtype, x.device, reduction
 
-        def read(count: int) -> None:
-            sample = x[:1].expand(count, *x.shape[1:]).contiguous()
-            at = labels[:1].expand(count, -1)
+        def read(num_labels: int) -> None:
+            at = labels[:1, :1].expand(1, num_labels)
             if reduction is None:
-                self._differentiate(sample, at, self.empty(at.shape, x.device))
+                self._differentiate(x[:1], at, self.empty(at.shape, x.device))
             else:
-                self._reduce(sample, at, reduction)
+                self._reduce(x[:1], at, reduction)
 
         self._engines.verify(x)
-        return self._chunk_sizes.find(key, read, x.device)
+        return self._chunk_sizes.find(key, read, labels.shape[1], x.device)
 
     def _parts(
         self, x: Tensor, labels: Tensor, reduction: Reduction | None = None

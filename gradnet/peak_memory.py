@@ -1,5 +1,6 @@
 """Peak memory of a computation, measured, and how much work fits a budget."""
 
+import functools
 import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -113,24 +114,32 @@ class ChunkSizes:
             raise GradnetError(f"chunk_size is {chunk_size}; it must be at least 1")
         self.chunk_size = chunk_size
         self.max_memory = None if max_memory is None else parse_bytes(max_memory)
-        self._bytes_per_sample: dict[object, int] = {}
+        self._measured: dict[object, tuple[int, int]] = {}
 
     def find(
-        self, key: object, work: Callable[[int], object], device: torch.device
+        self,
+        key: object,
+        work: Callable[[int], object],
+        num_labels: int,
+        device: torch.device,
     ) -> int:
         """The number of samples that fit; at least one.
 
         Args:
             key: of the kind of work; each kind is measured once.
-            work: does it for so many samples.
+            work: does it for one sample at so many labels; measured at one and at two,
+                since what a sample takes is linear in them.
+            num_labels: at how many labels it is to be done.
             device: where.
         """
         if self.chunk_size is not None:
             return self.chunk_size
-        if key not in self._bytes_per_sample:
-            one = peak_bytes(lambda: work(1), device)
-            two = peak_bytes(lambda: work(2), device)
-            self._bytes_per_sample[key] = max(one, two - one, 1)
+        if key not in self._measured:
+            first, second = (
+                peak_bytes(functools.partial(work, count), device) for count in (1, 2)
+            )
+            self._measured[key] = first, max(0, second - first)
+        first, further = self._measured[key]
+        needed = max(1, first + (num_labels - 1) * further)
         default = BUDGETS.get(device.type, BUDGETS["cpu"])
-        budget = self.max_memory or parse_bytes(default)
-        return max(1, budget // self._bytes_per_sample[key])
+        return max(1, (self.max_memory or parse_bytes(default)) // needed)

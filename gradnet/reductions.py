@@ -1,6 +1,6 @@
 """Fewer coordinates a block: random projections, fixed subsets, norms.
 
-They read a block from its factors, so that a large layer's gradients need not be formed.
+They read a block from its factors: a large layer's gradients need not be formed.
 What they compute depends on names, shapes and seeds alone, not on the engine.
 """
 
@@ -39,11 +39,11 @@ class Projection:
     """Random projection of each block, which keeps inner products in expectation.
 
     A matrix parameter G of more than :data:`MOST_DENSE` coordinates becomes ``u_j^T G
-    v_j / sqrt(size)`` with random vectors u_j and v_j for each output j: for layers with
-    factors, both sides are projected and multiplied place by place. An inner product
-    ``<a, b>`` of such gradients comes out with a standard deviation of at most ``sqrt(8
-    / size) |a| |b|`` for signs, less the higher the rank; of densely projected ones with
-    at most ``sqrt(2 / size) |a| |b|`` (Johnson-Lindenstrauss).
+    v_j / sqrt(size)`` with random vectors u_j and v_j for each output j: where a layer
+    has factors, both are projected and multiplied place by place. An inner product
+    ``<a, b>`` of such gradients comes out with a standard deviation of at most
+    ``sqrt(8 / size) |a| |b|``, less the higher their rank; of densely projected ones
+    with at most ``sqrt(2 / size) |a| |b|`` (Johnson and Lindenstrauss).
 
     Args:
         size: numbers a block; smaller blocks are kept as they are.

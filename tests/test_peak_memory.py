@@ -71,14 +71,14 @@ def test_backward_passes_count() -> None:
 
 def test_as_many_samples_as_fit() -> None:
     sizes = ChunkSizes(None, 4 * 1000)
-    assert sizes.find("rows", lambda n: torch.zeros(n, 100), CPU) == 10
-    # Measured once for each key.
-    assert sizes.find("rows", lambda n: torch.zeros(n, 999), CPU) == 10
-    assert sizes.find("larger", lambda n: torch.zeros(n, 100_000), CPU) == 1
+    assert sizes.find("rows", lambda c: torch.zeros(10 + 10 * c, 5), 1, CPU) == 10
+    # Measured once for each key, and true of any number of labels.
+    assert sizes.find("rows", lambda c: torch.zeros(c, 999), 9, CPU) == 2
+    assert sizes.find("larger", lambda c: torch.zeros(c, 100_000), 1, CPU) == 1
 
 
 def test_a_size_that_was_given_is_taken() -> None:
-    assert ChunkSizes(7, 1).find("rows", lambda n: torch.zeros(n, 100), CPU) == 7
+    assert ChunkSizes(7, 1).find("rows", lambda c: torch.zeros(c, 100), 1, CPU) == 7
 
 
 @pytest.mark.parametrize("engine", ["factored", "func"])
