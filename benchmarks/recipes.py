@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gradnet.classifier import fit_gradnet
-from gradnet.commands import Fit, problem_of
+from gradnet.commands.base import problem_of
+from gradnet.commands.fit import Fit
 from gradnet.features import FeatureSettings
 from gradnet.files import read_json, write_json
 from gradnet.recipes import DEFAULT, Recipe

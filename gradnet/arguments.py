@@ -1,6 +1,7 @@
 """Command-line arguments and YAML files to settings dataclasses, by jsonargparse."""
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from gradnet.errors import GradnetError
 from gradnet.recipes import RECIPES, Recipe
+
+LISTS = (list[str], list[int], list[float])
 
 Settings = TypeVar("Settings")
 
@@ -41,23 +44,33 @@ def parse(
 
 
 def _complete(settings: type, arguments: Sequence[str]) -> list[str]:
-    """Put ``--seeds 0 1 2`` and ``--download`` the way jsonargparse wants them."""
+    """Put ``--seeds 0 1 2`` and ``--download`` as jsonargparse wants them."""
     kinds = dict(_option_kinds(settings, "--"))
     done: list[str] = []
     rest = list(arguments)
     while rest:
-        option = rest.pop(0)
+        option = _with_underscores(rest.pop(0))
         kind = kinds.get(option)
         given = []
-        while kind is list and rest and not rest[0].startswith("--"):
+        while kind in LISTS and rest and not rest[0].startswith("--"):
             given.append(rest.pop(0))
         if given and not (len(given) == 1 and given[0].startswith("[")):
-            done.append(f"{option}=[{','.join(given)}]")
+            # Quoted, or YAML takes the layer 5 for a number and * for a reference.
+            items = map(json.dumps, given) if kind == list[str] else given
+            done.append(f"{option}=[{','.join(items)}]")
         elif kind is bool and (not rest or rest[0] not in ("true", "false")):
             done.append(f"{option}=true")
         else:
             done += [option, *given]
     return done
+
+
+def _with_underscores(argument: str) -> str:
+    """``--model-args`` is ``--model_args``, whichever is typed."""
+    option, equals, value = argument.partition("=")
+    if not option.startswith("--"):
+        return argument
+    return "--" + option[2:].replace("-", "_") + equals + value
 
 
 def _option_kinds(settings: type, prefix: str) -> Iterator[tuple[str, type]]:
@@ -67,10 +80,8 @@ def _option_kinds(settings: type, prefix: str) -> Iterator[tuple[str, type]]:
         for kind in typing.get_args(hint) if union else (hint,):
             if dataclasses.is_dataclass(kind) and isinstance(kind, type):
                 yield from _option_kinds(kind, f"{prefix}{name}.")
-            elif typing.get_origin(kind) is list:
-                yield prefix + name, list
-            elif kind is bool:
-                yield prefix + name, bool
+            elif kind in (*LISTS, bool):
+                yield prefix + name, kind
 
 
 def load_recipe(name: str) -> Recipe:

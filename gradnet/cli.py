@@ -15,6 +15,7 @@ COMMANDS = {
     "fit": "train a GradNet on the gradients of a snapshot",
     "evaluate": "test a snapshot, and a GradNet beside it",
     "table": "write the table and the picture of a run folder anew",
+    "check": "compare the gradients of your own network with plain backward passes",
     "import-weights": "make a snapshot of weights that were trained elsewhere",
     "recipe": "print a recipe as YAML, to change and to give to --recipe",
 }

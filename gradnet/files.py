@@ -13,6 +13,9 @@ import torch
 from numpy.lib.npyio import NpzFile
 
 from gradnet.errors import GradnetError
+from gradnet.pickled import imported_names
+
+MOST_NAMES = 5
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
@@ -82,17 +85,23 @@ def load_tensors(path: str | Path) -> Any:
 
     Raises:
         GradnetError: it is missing, damaged, or holds pickled objects, which could run
-            any code when loaded.
+            any code when loaded; what they would have imported is named.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise GradnetError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
+        names = imported_names(path)
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        fault = (
+            f"when loaded; it would have run: {', '.join(names[:MOST_NAMES])}{more}"
+            if names
+            else f"when loaded, or is damaged ({_reason(error)})"
+        )
         raise GradnetError(
             f"{path} is refused: it holds pickled objects, which could run any code "
-            f"when loaded, or is damaged ({_reason(error)}). Save the state dict "
-            "instead: torch.save(model.state_dict(), ...)"
+            f"{fault}. Save the state dict instead: torch.save(model.state_dict(), ...)"
         ) from None
     except Exception as error:  # a damaged file fails wherever the reader is
         raise GradnetError(

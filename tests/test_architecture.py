@@ -25,7 +25,7 @@ ROWS = (
     },
     {"augmentation", "cotangents", "data", "evaluation_mode", "factors"}
     | {"models", "peak_memory", "splits"},
-    {"functional_engine", "layer_rules", "reductions"},
+    {"functional_engine", "layer_rules", "reductions", "single_samples"},
     {"factored"},
     {"engines"},
     {"block_sparse", "features", "gradients", "problem", "snapshots"},

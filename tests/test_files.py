@@ -202,8 +202,16 @@ def test_pickled_module_is_refused_with_reason_and_remedy(tmp_path: Path) -> Non
         load_tensors(path)
     message = str(caught.value)
     assert "model.pt is refused: it holds pickled objects" in message
+    assert "it would have run: torch.nn.modules.linear.Linear" in message
     assert "torch.save(model.state_dict(), ...)" in message
     assert "\n" not in message
+
+
+def test_of_many_pickled_classes_five_are_named(tmp_path: Path) -> None:
+    kinds = (nn.ReLU, nn.Tanh, nn.GELU, nn.ELU, nn.SiLU, nn.Mish, nn.Flatten)
+    torch.save(kinds, tmp_path / "a.pt")
+    with pytest.raises(GradnetError, match=r"run: .*\.SiLU and 2 more\."):
+        load_tensors(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle"])

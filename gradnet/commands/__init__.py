@@ -1,0 +1,40 @@
+"""What each command of the command line takes and does: one dataclass a command."""
+
+from collections.abc import Mapping, Sequence
+
+from gradnet.arguments import parse
+from gradnet.commands.base import Command
+from gradnet.commands.check import Check
+from gradnet.commands.evaluate import Evaluate
+from gradnet.commands.fit import Fit
+from gradnet.commands.import_weights import ImportWeights
+from gradnet.commands.recipe import PrintRecipe
+from gradnet.commands.reproduce import Reproduce
+from gradnet.commands.table import Table
+from gradnet.commands.train_base import TrainBase
+
+
+def run(name: str, arguments: Sequence[str]) -> None:
+    """Parse a command's arguments and run it.
+
+    Args:
+        name: a key of :data:`CLASSES`.
+        arguments: what follows it on the command line.
+
+    Raises:
+        GradnetError: something is wrong with what the user gave.
+    """
+    command, config = parse(CLASSES[name], f"gradnet {name}", arguments)
+    command.run(config)
+
+
+CLASSES: Mapping[str, type[Command]] = {
+    "reproduce": Reproduce,
+    "train-base": TrainBase,
+    "fit": Fit,
+    "evaluate": Evaluate,
+    "table": Table,
+    "check": Check,
+    "import-weights": ImportWeights,
+    "recipe": PrintRecipe,
+}

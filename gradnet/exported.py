@@ -1,0 +1,259 @@
+"""Networks as ``.pt2`` files of ``torch.export``, loaded so that no code in them runs.
+
+``torch.export.load`` trusts its file: it unpickles what the file marks as pickled,
+evaluates its size expressions, calls whatever function of torch it names, and runs
+Python made of its names. Here the program is read as JSON, what could run code is
+refused, and torch is given a copy that holds nothing but what was looked at.
+"""
+
+import ast
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx import GraphModule
+
+from gradnet.errors import GradnetError
+
+PROGRAM = "models/model.json"
+SAMPLES = "data/sample_inputs/model.pt"
+PAYLOADS = {
+    "data/weights/model_weights_config.json": r"weight_\d+",
+    "data/constants/model_constants_config.json": r"tensor_\d+",
+}
+OPERATOR = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)", re.ASCII)
+SIZE_OPERATORS = re.compile(
+    r"_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge)"
+    r"|torch\.sym_(max|min|not|float|int)"
+)
+SIZE_FUNCTIONS = re.compile(
+    r"Symbol|Integer|Float|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv"
+    r"|CleanDiv|IntTrueDiv|FloatTrueDiv|PowByNatural|ToFloat|Eq|Ne|Lt|Le|Gt|Ge"
+    r"|Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan"
+)
+SYMBOL = re.compile(r"[a-z]+\d+", re.ASCII)
+ARITHMETIC = (
+    ast.Expression,
+    ast.Call,
+    ast.Name,
+    ast.Load,
+    ast.keyword,
+    ast.Constant,
+) + (ast.UnaryOp, ast.USub, ast.BinOp, ast.operator)
+IDENTIFIER = re.compile(r"\w*", re.ASCII)
+DOTTED = re.compile(r"[\w.+-]*", re.ASCII)
+TRAINING_FLAGS = ("train", "training", "use_input_stats")
+
+
+class _Refusal(Exception):
+    """What is in the file that may not be there."""
+
+
+def load_exported(path: str | Path) -> nn.Module:
+    """Load a network that ``torch.export.save`` wrote; nothing in the file is run.
+
+    Only tensors stored as plain bytes, operators of ATen and arithmetic on sizes are
+    let through; this guards against code in the file, not against faults of torch's
+    own operators. Layers come back as bare modules that hold parameters under their old
+    names, and the mode (evaluation) is part of the graph.
+
+    Args:
+        path: the file; exported from evaluation mode, with one input, whose first
+            dimension is dynamic.
+
+    Raises:
+        GradnetError: the file is missing or damaged, holds pickled objects or anything
+            else that could run code, was exported in training mode or for a batch of
+            one size.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise GradnetError(f"{path}: {error.strerror}") from None
+    try:
+        program = torch.export.load(_checked_copy(data))
+        module = program.module(check_guards=False)
+    except _Refusal as refusal:
+        raise GradnetError(f"{path} is refused: {refusal}") from None
+    except Exception as error:  # a damaged file fails wherever the reader is
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise GradnetError(
+            f"{path} cannot be read as a .pt2 of torch.export: {reason}"
+        ) from None
+    _tie(module)
+    _use_size_method(module)
+    # torch puts these in the way since they cannot change what the graph does; the
+    # flag that they set is all that is asked for here.
+    del module.train, module.eval
+    return module.eval()
+
+
+def _tie(module: nn.Module) -> None:
+    """Make parameters that were one before the export one again."""
+    first: dict[tuple[Any, ...], nn.Parameter] = {}
+    for name, parameter in list(module.named_parameters()):
+        if parameter.numel():
+            key = (parameter.data_ptr(), parameter.shape, parameter.stride())
+            layer, _, leaf = name.rpartition(".")
+            owner = module.get_submodule(layer)
+            setattr(owner, leaf, first.setdefault(key, parameter))
+
+
+def _use_size_method(module: GraphModule) -> None:
+    """Ask tensors for their size as eager code does: ``vmap`` knows no other way."""
+    for node in module.graph.nodes:
+        if node.target is torch.ops.aten.sym_size.int:
+            node.op, node.target = "call_method", "size"
+    module.recompile()
+
+
+def _checked_copy(data: bytes) -> io.BytesIO:
+    """The archive again, of checked parts only; no sample inputs, they are pickled."""
+    # Imported here: it takes a second, and few need it.
+    from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
+
+    reader = PT2ArchiveReader(io.BytesIO(data))
+    program = json.loads(reader.read_string(PROGRAM))
+    _strip(program)
+    _check_values(program)
+    _check_inputs(program["graph_module"])
+    copy = io.BytesIO()
+    with PT2ArchiveWriter(copy) as writer:
+        for config_name, file_pattern in PAYLOADS.items():
+            config = json.loads(reader.read_string(config_name))
+            _check_values(config)
+            writer.write_string(config_name, json.dumps(config))
+            folder = config_name.rpartition("/")[0]
+            for file in _payload_files(config["config"], file_pattern):
+                name = f"{folder}/{file}"
+                writer.write_bytes(name, reader.read_bytes(name))
+        writer.write_string(PROGRAM, json.dumps(program))
+        writer.write_bytes(SAMPLES, b"")
+    copy.seek(0)
+    return copy
+
+
+def _strip(program: dict[str, Any]) -> None:
+    """Take out what only tells where the program came from; free text among it."""
+    program["guards_code"] = []
+    module = program["graph_module"]
+    module["metadata"], module["treespec_namedtuple_fields"] = {}, {}
+    for node in module["graph"]["nodes"]:
+        node["metadata"] = {}
+
+
+def _check_values(value: Any, key: str = "") -> None:
+    """Refuse what could become code: torch makes Python of names and of expressions."""
+    if isinstance(value, dict):
+        if "target" in value and any(map(_is_training_flag, value["inputs"])):
+            raise _Refusal(
+                f"{value['target']} is in training mode; call model.eval() before "
+                "torch.export.export"
+            )
+        for name, inner in value.items():
+            _check_string(name, "")
+            _check_values(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_values(inner, key)
+    elif isinstance(value, str):
+        _check_string(value, key)
+
+
+def _check_string(text: str, key: str) -> None:
+    if key in ("target", "as_operator"):
+        fine = _is_harmless_operator(text)
+    elif key == "expr_str":
+        fine = _is_arithmetic(text)
+    elif key in ("in_spec", "out_spec"):
+        fine = _is_plain_structure(json.loads(text)[1])
+    elif key in ("as_string", "as_strings"):
+        fine = True  # an operator's argument: it stays a string
+    elif key in ("name", "as_name", "forward_arg_names"):
+        fine = IDENTIFIER.fullmatch(text) is not None
+    else:
+        fine = DOTTED.fullmatch(text) is not None
+    if not fine:
+        raise _Refusal(
+            f"{text[:80]!r} ({key or 'a name'}) could run code; only operators of ATen "
+            "and plain names are let through"
+        )
+
+
+def _is_training_flag(argument: dict[str, Any]) -> bool:
+    return argument["name"] in TRAINING_FLAGS and argument["arg"].get("as_bool") is True
+
+
+def _is_harmless_operator(target: str) -> bool:
+    """An operator of ATen that touches no file, or arithmetic on sizes."""
+    if SIZE_OPERATORS.fullmatch(target):
+        return True
+    match = OPERATOR.fullmatch(target)
+    packet = match and getattr(torch.ops.aten, match[1], None)
+    operator = packet and match and getattr(packet, match[2], None)
+    if not isinstance(operator, torch._ops.OpOverload):
+        return False
+    return all(argument.name != "filename" for argument in operator._schema.arguments)
+
+
+def _is_arithmetic(expression: str) -> bool:
+    """Calls of known functions of numbers, and symbols; sympy would evaluate any."""
+    try:
+        nodes = list(ast.walk(ast.parse(expression, mode="eval")))
+    except SyntaxError:
+        return False
+    names = [node.id for node in nodes if isinstance(node, ast.Name)]
+    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return (
+        all(isinstance(node, ARITHMETIC) for node in nodes)
+        and all(SIZE_FUNCTIONS.fullmatch(name) for name in names)
+        # Any other string would be evaluated in its turn.
+        and all(SYMBOL.fullmatch(text) for text in values if isinstance(text, str))
+    )
+
+
+def _is_plain_structure(spec: dict[str, Any]) -> bool:
+    """Tuples, lists and dicts without keys: others import what they name."""
+    kinds = (None, "builtins.tuple", "builtins.list", "builtins.dict")
+    return (
+        spec["type"] in kinds
+        and spec["context"] in (None, "null", "[]")
+        and all(map(_is_plain_structure, spec["children_spec"]))
+    )
+
+
+def _payload_files(config: dict[str, Any], pattern: str) -> Iterator[str]:
+    seen = set()
+    for name, payload in config.items():
+        file = payload["path_name"]
+        if payload["use_pickle"] or not re.fullmatch(pattern, file):
+            raise _Refusal(
+                f"{name} is a pickled object, which could run any code when loaded; "
+                "export a model whose parameters and constants are plain tensors"
+            )
+        if file not in seen:
+            yield file
+        seen.add(file)
+
+
+def _check_inputs(module: dict[str, Any]) -> None:
+    """One tensor goes in, and its first dimension is free."""
+    specs = [
+        spec for spec in module["signature"]["input_specs"] if "user_input" in spec
+    ]
+    if len(specs) != 1 or any("as_tensor" not in x for x in module["graph"]["inputs"]):
+        raise _Refusal(
+            f"it takes {len(specs)} inputs; one tensor is what is given here"
+        )
+    name = specs[0]["user_input"]["arg"]["as_tensor"]["name"]
+    batch = module["graph"]["tensor_values"][name]["sizes"][0]
+    if "as_expr" not in batch:
+        raise _Refusal(
+            f"it was exported for batches of {batch['as_int']}; export it with "
+            "dynamic_shapes=({0: torch.export.Dim('batch')},)"
+        )
