@@ -16,20 +16,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gradnet.errors import GradnetError
+from gradnet.order_statistics import magnitude_of_rank
 from gradnet.running_statistics import RunningStatistics
+from gradnet.threads import for_each_piece
 
 Blocks = Mapping[str, Tensor]
 
+# On a CPU all steps are applied to so many bytes of a block before the next, so that
+# they pass through the cache and not, ten times, through memory.
+PIECE_BYTES = 4e6
+
 
 class Step(Protocol):
-    """One step of a feature map."""
+    """One step of a feature map: of each gradient by itself, from several threads."""
 
     def apply(self, name: str, block: Tensor) -> Tensor:
-        """The features of one block; may overwrite its argument."""
+        """The features of some gradients of a block; may overwrite its argument."""
 
 
 class SelectLargest:
@@ -58,9 +65,15 @@ class SelectLargest:
         # Above the interpolated percentile is above the order statistic below it: what
         # lies between two neighbours in order is nothing. So no interpolation is made.
         rank = math.floor((1 - self.percent / 100) * (size - 1) + 1e-9)
-        magnitudes = block.abs()
-        top = magnitudes.topk(size - rank, sorted=False).values
-        return block.mul_(magnitudes > top.amin(-1, keepdim=True))
+        rows = block.reshape(-1, size)
+        thresholds = magnitude_of_rank(rows, rank)
+        if not _is_plain(block):
+            thresholds = thresholds.view(*block.shape[:-1], 1)
+            return block.mul_(block.abs() > thresholds)
+        # As torch.where with a mask would, in a tenth of the time.
+        for row, threshold in zip(rows, thresholds.tolist(), strict=True):
+            torch.hardshrink(row, threshold, out=row)
+        return rows.view_as(block)
 
 
 class Scale:
@@ -112,7 +125,8 @@ class Scale:
         offset, factor = self.offset_and_factor(name, block)
         if offset is None:
             return block.mul_(factor)
-        kept = block != 0
+        # As numbers, not as booleans: torch is five times as fast.
+        kept = torch.ne(block.detach(), 0, out=torch.empty_like(block))
         return block.sub_(offset).mul_(factor).mul_(kept)
 
     @property
@@ -188,8 +202,22 @@ class SignedPower:
         """Raise to the power."""
         magnitudes = block.abs()
         if self.exponent == 0.5:
-            return magnitudes.sqrt_().copysign_(block)
+            return _square_root_of(magnitudes).copysign_(block)
         return magnitudes.pow_(self.exponent).copysign_(block)
+
+
+def _is_plain(block: Tensor) -> bool:
+    """Whether numpy may work on it too."""
+    return block.device.type == "cpu" and not block.requires_grad
+
+
+def _square_root_of(magnitudes: Tensor) -> Tensor:
+    is_numpy_type = magnitudes.dtype in (torch.float32, torch.float64)
+    if not is_numpy_type or not _is_plain(magnitudes):
+        return magnitudes.sqrt_()
+    # torch's root takes seven times as long where there are zeros.
+    np.sqrt(magnitudes.numpy(), out=magnitudes.numpy())
+    return magnitudes
 
 
 class Features:
@@ -234,11 +262,9 @@ class Features:
     def partial_fit(self, blocks: Blocks) -> "Features":
         """Take one batch of gradients, name -> ``(..., D)``, into the statistics."""
         if self.scale is not None:
+            steps = self.steps[: self._fitted_index]
             for name, block in blocks.items():
-                values = block.clone()
-                for step in self.steps[: self._fitted_index]:
-                    values = step.apply(name, values)
-                self.scale.update(name, values)
+                self.scale.update(name, _apply_all(steps, name, block))
         return self
 
     def merge(self, other: "Features") -> "Features":
@@ -254,13 +280,10 @@ class Features:
             blocks: the gradients.
             inplace: they may be overwritten; otherwise one copy is made.
         """
-        features = {}
-        for name, block in blocks.items():
-            values = block if inplace or not self.steps else block.clone()
-            for step in self.steps:
-                values = step.apply(name, values)
-            features[name] = values
-        return features
+        return {
+            name: _apply_all(self.steps, name, block, inplace)
+            for name, block in blocks.items()
+        }
 
     def state_dict(self) -> dict[str, Tensor]:
         """The fitted statistics, as tensors."""
@@ -286,6 +309,32 @@ class Features:
                 for block, found in blocks.items()
             }
         )
+
+
+def _apply_all(
+    steps: Sequence[Step], name: str, block: Tensor, inplace: bool = False
+) -> Tensor:
+    """Apply steps to a block ``(..., D)``, piece by piece where that is faster."""
+    if not steps or not block.numel():
+        return block
+    if not _is_plain(block):
+        values = block if inplace else block.clone()
+        for step in steps:
+            values = step.apply(name, values)
+        return values
+    rows = block.reshape(-1, block.shape[-1])
+    out = rows if inplace else torch.empty_like(rows)
+
+    def apply_to_piece(piece: Tensor, target: Tensor) -> None:
+        values = target if inplace else piece.clone()
+        for step in steps:
+            values = step.apply(name, values)
+        if values.data_ptr() != target.data_ptr():
+            target.copy_(values)
+
+    length = max(1, int(PIECE_BYTES / (rows.shape[1] * rows.element_size())))
+    for_each_piece(apply_to_piece, rows.split(length), out.split(length))
+    return out.view(block.shape)
 
 
 @dataclass(frozen=True)

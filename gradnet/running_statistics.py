@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 
 from gradnet.errors import GradnetError
+from gradnet.threads import for_each_piece
+
+# Columns are taken in pieces of so many bytes in float64, which stay in the cache.
+PIECE_BYTES = 2e6
 
 
 class RunningStatistics:
@@ -36,17 +40,28 @@ class RunningStatistics:
         rows = rows.detach().flatten(0, -2)
         if not len(rows):
             return self
+        size = rows.shape[1]
+        size = rows.shape[1]
         part = RunningStatistics()
         part.count = len(rows)
-        mean = rows.mean(0, dtype=torch.float64)
-        part.mean = mean
-        # Two passes over one batch: cheaper than float64 rows, and no cancellation.
-        deviations = rows - mean.to(rows.dtype)
-        sums = deviations.sum(0, dtype=torch.float64)
-        part.squares = (deviations**2).sum(0, dtype=torch.float64)
-        part.squares -= sums**2 / part.count
-        part.squares.clamp_min_(0)
-        part.minimum, part.maximum = rows.aminmax(dim=0)
+        part.mean, part.squares = rows.new_empty(2, size, dtype=torch.float64)
+        part.minimum, part.maximum = rows.new_empty(2, size)
+
+        def take_in(start: int) -> None:
+            piece = slice(start, start + width)
+            columns = rows[:, piece]
+            # Two passes over one batch: no cancellation. Apart, the two extremes take
+            # a fifth of the time of aminmax.
+            deviations = columns.to(torch.float64, copy=True)
+            mean = deviations.mean(0)
+            part.mean[piece] = mean
+            part.squares[piece] = deviations.sub_(mean).square_().sum(0)
+            part.minimum[piece] = columns.amin(0)
+            part.maximum[piece] = columns.amax(0)
+
+        is_cpu = rows.device.type == "cpu"
+        width = max(1, int(PIECE_BYTES / (8 * len(rows)))) if is_cpu else size
+        for_each_piece(take_in, range(0, size, width))
         return self.merge(part)
 
     def merge(self, other: "RunningStatistics") -> "RunningStatistics":

@@ -95,6 +95,55 @@ def test_selection_counts_right_where_percents_are_not_exact() -> None:
     assert apply(SelectLargest(80), block).tolist() == expected
 
 
+@given(
+    seed=st.integers(0, 99),
+    zeros=st.sampled_from([0.0, 0.8, 0.95, 1.0]),
+    digits=st.sampled_from([1, 2, 12]),
+    percent=PERCENTS,
+)
+def test_selection_in_long_rows_with_ties(
+    seed: int, zeros: float, digits: int, percent: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    block = np.round(rng.normal(size=(2, 2, 3001)), digits)
+    block *= rng.random(block.shape) >= zeros
+    expected = reference.select_largest(block, percent)
+    assert_same(apply(SelectLargest(percent), block), expected, 0)
+
+
+@pytest.mark.parametrize("value", [0.0, -2.5])
+@pytest.mark.parametrize("size", [1, 2, 5000])
+def test_selection_drops_all_where_all_are_equal(value: float, size: int) -> None:
+    assert not apply(SelectLargest(15), np.full((2, size), value)).any()
+
+
+TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_selection_is_exact_in_every_type(dtype: torch.dtype) -> None:
+    # In bfloat16, hundreds of the coordinates tie at the threshold.
+    block = torch.randn(3, 40000).to(dtype)
+    expected = reference.select_largest(block.double().numpy(), 15)
+    selected = SelectLargest(15).apply("block", block)
+    assert selected.dtype == dtype
+    assert_same(selected.double().numpy(), expected, 0)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_selection_on_a_gpu_is_the_same(dtype: torch.dtype) -> None:
+    block = torch.randn(2, 3, 5000).to(dtype)
+    expected = SelectLargest(15).apply("block", block.clone())
+    assert_same(SelectLargest(15).apply("block", block.cuda()).cpu(), expected, 0)
+
+
+def test_selection_never_hides_what_is_not_a_number() -> None:
+    block = torch.randn(1, 2000)
+    block[0, 7] = torch.nan
+    assert SelectLargest(15).apply("block", block)[0, 7].isnan()
+
+
 @given(block=BLOCKS)
 def test_selection_of_everything_keeps_ties_too(block: Array) -> None:
     assert_same(apply(SelectLargest(100), block), block, 0)
@@ -243,6 +292,76 @@ def test_transform_in_place_needs_no_second_block() -> None:
     transformed = features.transform(blocks, inplace=True)
     for name, block in blocks.items():
         assert transformed[name].data_ptr() == block.data_ptr()
+
+
+def wide_blocks() -> dict[str, Tensor]:
+    """Blocks of several pieces each, of which one has its coordinates apart."""
+    blocks = {"long": torch.randn(4, 3, 150_000), "strided": torch.randn(2001, 6, 400)}
+    blocks["strided"] = blocks["strided"].transpose(0, 1)[..., ::2]
+    return blocks
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_pieces_and_threads_change_nothing(inplace: bool) -> None:
+    blocks = wide_blocks()
+    features = CHAINS["2018"].make().partial_fit(blocks)
+    expected = {}
+    for name, block in blocks.items():
+        expected[name] = block.clone()
+        for step in features.steps:
+            expected[name] = step.apply(name, expected[name])
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        copies = {name: block.clone() for name, block in blocks.items()}
+        assert_same(features.transform(copies, inplace), expected, 0)
+        if not inplace:
+            assert_same(copies, blocks, 0)
+        refitted = CHAINS["2018"].make().partial_fit(blocks)
+        assert_same(refitted.state_dict(), features.state_dict(), 0)
+
+
+def test_features_of_strided_gradients() -> None:
+    block = torch.randn(7, 5, 3, dtype=torch.float64).permute(2, 1, 0)[:, ::2]
+    settings = CHAINS["2018"]
+    features = settings.make().partial_fit({"block": block})
+    expected = twin(settings, block.numpy(), block.numpy())
+    assert_same(features.transform({"block": block})["block"].numpy(), expected)
+    transformed = features.transform({"block": block}, inplace=True)["block"]
+    assert_same(transformed.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_features_of_half_precision_are_near(dtype: torch.dtype) -> None:
+    block = torch.randn(20, 700).to(dtype)
+    features = CHAINS["2018"].make().partial_fit({"block": block})
+    expected = features.transform({"block": block.double()})["block"]
+    transformed = features.transform({"block": block})["block"]
+    assert transformed.dtype == dtype
+    assert_same(transformed.double(), expected, 0.02)
+
+
+def test_features_let_gradients_through() -> None:
+    settings = FeatureSettings(percent=50, scaling="standard", power=2.0)
+    features = settings.make().partial_fit(random_blocks(9))
+    blocks = random_blocks(3)
+    expected = features.transform(blocks)
+    watched = {name: block.clone().requires_grad_() for name, block in blocks.items()}
+    transformed = features.transform(watched)
+    for name, values in transformed.items():
+        assert_same(values.detach(), expected[name], 1e-12)
+        values.square().sum().backward()
+        assert watched[name].grad is not None
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_features_in_inference_mode(num_threads: int) -> None:
+    torch.set_num_threads(num_threads)
+    block = torch.randn(30, 100_000)
+    features = CHAINS["2018"].make().partial_fit({"block": block})
+    expected = features.transform({"block": block})
+    with torch.inference_mode():
+        inference = {"block": block.clone()}
+        assert_same(features.transform(inference, inplace=True), expected, 0)
 
 
 @pytest.mark.parametrize("chain", CHAINS)

@@ -61,6 +61,13 @@ def test_merged_parts_give_the_statistics_of_the_whole(
     assert_statistics_of(whole, rows)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_columns_in_several_pieces_give_the_same(num_threads: int) -> None:
+    torch.set_num_threads(num_threads)
+    rows = 3 + torch.randn(501, 2003, dtype=torch.float64)[:, ::2]
+    assert_statistics_of(RunningStatistics().update(rows), rows.numpy())
+
+
 @given(rows=ROWS, cut=st.integers(0, 12))
 def test_merging_leaves_the_other_part_as_it_was(rows: Array, cut: int) -> None:
     first = RunningStatistics().update(torch.from_numpy(rows[:cut]))
