@@ -15,6 +15,7 @@ _PLACES = {
     "GradNetClassifier": "gradnet.estimator",
     "GradNetPredictor": "gradnet.predictor",
     "GradientExtractor": "gradnet.gradients",
+    "GradientStore": "gradnet.store",
     "GradnetError": "gradnet.errors",
     "RECIPES": "gradnet.recipes",
     "Recipe": "gradnet.recipes",

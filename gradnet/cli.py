@@ -16,6 +16,8 @@ COMMANDS = {
     "evaluate": "test a snapshot, and a GradNet beside it",
     "table": "write the table and the picture of a run folder anew",
     "check": "compare the gradients of your own network with plain backward passes",
+    "extract": "write the gradients of a network's images into a store",
+    "inspect": "print what a store holds, and draw its norms",
     "import-weights": "make a snapshot of weights that were trained elsewhere",
     "recipe": "print a recipe as YAML, to change and to give to --recipe",
 }

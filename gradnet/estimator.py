@@ -17,6 +17,8 @@ from gradnet.problem import Samples
 from gradnet.recipes import RECIPES, Recipe
 from gradnet.runtime import derive_seed, isolated_randomness, resolve_device
 from gradnet.splits import make_splits
+from gradnet.store import GradientStore
+from gradnet.stored import fit_stored
 from gradnet.supervised import SupervisedTask
 from gradnet.training import TrainingSettings, fit
 
@@ -85,6 +87,29 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
             self._check_classes(inputs)
         self.predictor_, self.history_ = fit_gradnet(
             self.base_, gradnet_half, recipe, seed=self.random_state
+        )
+        return self
+
+    def fit_store(self, store: str | GradientStore) -> "GradNetClassifier":
+        """Train GradNet on gradients that ``gradnet extract`` stored.
+
+        Args:
+            store: a store, or its place; of the base network, at all labels.
+
+        Raises:
+            GradnetError: there is no base network, or the store does not fit it.
+        """
+        if self.base is None:
+            raise GradnetError("a store holds no base network; give one with base=...")
+        opened = GradientStore(store) if isinstance(store, str) else store
+        self.classes_ = np.arange(opened.plan.num_logits)
+        self.base_ = self.base.to(resolve_device(self.device))
+        self.predictor_, self.history_ = fit_stored(
+            self.base_,
+            opened,
+            self._recipe(),
+            validation_fraction=self.validation_fraction,
+            seed=self.random_state,
         )
         return self
 

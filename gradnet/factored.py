@@ -166,11 +166,10 @@ class FactoredEngine:
                     f"layer {name!r} turns {tuple(call.x.shape)} into "
                     f"{tuple(call.shape)} for {count} samples: not sample by sample",
                 )
-            call.cotangents = cotangents.new_zeros(
+            call.cotangents = cotangents.new_empty(
                 count, labels, call.shape[0] // count, *call.shape[1:]
             )
-        if logits.requires_grad:
-            self._pull_back(logits, cotangents, [call for _, call in pairs])
+        self._pull_back(logits, cotangents, [call for _, call in pairs])
         found: dict[str, list[Factors]] = {name: [] for name in self.names}
         for layer in self.layers.values():
             for call in layer.calls:
@@ -187,20 +186,25 @@ class FactoredEngine:
         Batched over labels (``is_grads_batched``) they were slower on a CPU: pooling
         expands its indices then.
         """
-        count, labels = cotangents.shape[:2]
+        labels = cotangents.shape[1]
         edges = [call.edge for call in calls]
         for label in range(labels):
-            pulled = torch.autograd.grad(
-                logits,
-                edges,
-                cotangents[:, label],
-                retain_graph=label < labels - 1,
-                allow_unused=True,
-            )
+            pulled: Sequence[Tensor | None] = [None] * len(calls)
+            if logits.requires_grad:  # else nothing that is read has a part in them
+                pulled = torch.autograd.grad(
+                    logits,
+                    edges,
+                    cotangents[:, label],
+                    retain_graph=label < labels - 1,
+                    allow_unused=True,
+                )
             for call, gradient in zip(calls, pulled, strict=True):
-                if gradient is not None and call.cotangents is not None:
-                    shape = (count, -1, *call.shape[1:])
-                    call.cotangents[:, label] = gradient.reshape(shape)
+                assert call.cotangents is not None
+                place = call.cotangents[:, label]
+                if gradient is None:
+                    place.zero_()
+                else:
+                    place.copy_(gradient.reshape(place.shape))
 
     @contextmanager
     def _hooks(self) -> Iterator[None]:

@@ -60,3 +60,26 @@ def draw_gradients(
                 )
                 panel.set_title(f"{class_name}{chance}", fontsize="small")
     return figure
+
+
+def draw_norms(norms: Tensor, block_names: Sequence[str]) -> Figure:
+    """Draw mean gradient norms: a row a block, a column a candidate label.
+
+    Args:
+        norms: ``(B, K)``; NaN where a label never occurs.
+        block_names: ``B`` of them.
+    """
+    rows, columns = norms.shape
+    size = (3 + 0.45 * min(columns, 40), 1.8 + 0.32 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    panel = figure.add_subplot()
+    # Layers differ by orders of magnitude, labels by less.
+    picture = panel.imshow(
+        norms.cpu().numpy(), aspect="auto", interpolation="none", norm="log"
+    )
+    panel.set_yticks(range(rows), [name or "model" for name in block_names])
+    panel.set_xlabel("candidate label")
+    if columns <= 40:
+        panel.set_xticks(range(columns))
+    figure.colorbar(picture, label="mean gradient norm")
+    return figure

@@ -101,5 +101,12 @@ class _Lines:
             self.total,
             self.unit,
             rate,
-            f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
+            readable_seconds(left),
         )
+
+
+def readable_seconds(seconds: float) -> str:
+    """A time in seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

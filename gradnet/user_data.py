@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradnet.augmentation import Augmentation
 from gradnet.data import load_data
@@ -125,6 +125,14 @@ def load_inputs(
             "whiten": prepare.whiten,
         },
     )
+
+
+def to_network(network: nn.Module, inputs: Inputs, part: slice) -> Tensor:
+    """Some images as the network takes them: prepared, of its type, on its device."""
+    weights = [p for p in network.parameters() if p.is_floating_point()]
+    device = weights[0].device if weights else torch.device("cpu")
+    x = inputs.prepare(inputs.images[part].to(device))
+    return x.to(weights[0].dtype) if weights else x
 
 
 def _of_snapshot(settings: InputSettings, snapshot: SnapshotInfo) -> InputPreparation:

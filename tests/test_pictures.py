@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gradnet.errors import GradnetError
-from gradnet.pictures import draw_gradients
+from gradnet.pictures import draw_gradients, draw_norms
 
 GRADIENTS = {"conv": torch.randn(3, 4, 1, 2, 2), "linear": torch.zeros(3, 5, 4)}
 
@@ -22,3 +22,11 @@ def test_a_panel_for_each_label_and_parameter():
 def test_another_number_of_labels_is_refused():
     with pytest.raises(GradnetError, match="gradients of 3 labels, there are 2 class"):
         draw_gradients(torch.zeros(3, 4, 4), GRADIENTS, "ab")
+
+
+def test_norms_by_block_and_label():
+    norms = torch.arange(6.0).view(2, 3)
+    figure = draw_norms(norms, ["conv", ""])
+    panel = figure.axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["conv", "model"]
+    torch.testing.assert_close(torch.as_tensor(panel.images[0].get_array().data), norms)

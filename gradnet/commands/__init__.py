@@ -6,8 +6,10 @@ from gradnet.arguments import parse
 from gradnet.commands.base import Command
 from gradnet.commands.check import Check
 from gradnet.commands.evaluate import Evaluate
+from gradnet.commands.extract import Extract
 from gradnet.commands.fit import Fit
 from gradnet.commands.import_weights import ImportWeights
+from gradnet.commands.inspect import Inspect
 from gradnet.commands.recipe import PrintRecipe
 from gradnet.commands.reproduce import Reproduce
 from gradnet.commands.table import Table
@@ -35,6 +37,8 @@ CLASSES: Mapping[str, type[Command]] = {
     "evaluate": Evaluate,
     "table": Table,
     "check": Check,
+    "extract": Extract,
+    "inspect": Inspect,
     "import-weights": ImportWeights,
     "recipe": PrintRecipe,
 }

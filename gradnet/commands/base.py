@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gradnet.errors import GradnetError
 from gradnet.problem import (
@@ -21,7 +21,7 @@ from gradnet.report import to_markdown, write_report
 from gradnet.run_folder import read_rows
 from gradnet.runtime import resolve_device
 from gradnet.snapshots import Snapshot, load_snapshot
-from gradnet.user_data import Inputs, InputSettings, load_inputs
+from gradnet.user_data import Inputs, InputSettings, load_inputs, to_network
 from gradnet.user_model import load_user_model
 
 logger = logging.getLogger("gradnet")
@@ -96,14 +96,6 @@ def load_network(settings: NetworkSettings) -> tuple[nn.Module, Inputs]:
             f"height, width): {reason}"
         ) from None
     return network, inputs
-
-
-def to_network(network: nn.Module, inputs: Inputs, part: slice) -> Tensor:
-    """Some images as the network takes them: prepared, of its type, on its device."""
-    weights = [p for p in network.parameters() if p.is_floating_point()]
-    device = weights[0].device if weights else torch.device("cpu")
-    x = inputs.prepare(inputs.images[part].to(device))
-    return x.to(weights[0].dtype) if weights else x
 
 
 def run_folder(data: str, out: str | None) -> Path:

@@ -6,8 +6,9 @@ import pandas as pd
 import torch
 
 from gradnet.agreement import compare_engines, default_tolerance
-from gradnet.commands.base import NetworkSettings, load_network, to_network
+from gradnet.commands.base import NetworkSettings, load_network
 from gradnet.errors import GradnetError
+from gradnet.user_data import to_network
 
 # A backward pass a sample and label: of many classes, so many are enough.
 MOST_LABELS = 10

@@ -1,0 +1,286 @@
+"""GradientStore: gradients on disk, of which rows and blocks are read alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from gradnet.errors import GradnetError
+from gradnet.places import open_place
+from gradnet.runtime import make_generator
+from gradnet.store_plan import MANIFEST, StorePlan
+from gradnet.store_shard import Shard, open_shard, refuse_truncated, shard_name
+
+OPEN_SHARDS = 16
+
+
+class GradientStore:
+    """Gradients of all samples of a data set, each at ``C`` candidate labels.
+
+    Rows are sample-major: row ``s C + c`` belongs to the sample at position s of the
+    store. Shards are mapped into memory, so that only what is asked for is read; those
+    behind a URL are first copied to a temporary folder, each when it is first needed.
+
+    Args:
+        place: a folder, or a URL that fsspec knows.
+        partial: open it though shards are missing; to read those is an error.
+
+    Raises:
+        GradnetError: there is no store, shards are missing, or one is truncated.
+    """
+
+    def __init__(self, place: str, partial: bool = False) -> None:
+        self.place = place
+        self._partial = partial
+        self._files = open_place(place)
+        sizes = self._files.sizes()
+        if MANIFEST not in sizes:
+            raise GradnetError(f"{place} is no gradient store: it has no {MANIFEST}")
+        self.plan = StorePlan.from_manifest(self._files.read(MANIFEST), place)
+        missing = []
+        for number in range(self.plan.num_shards):
+            if shard_name(number) in sizes:
+                refuse_truncated(self.plan, number, sizes[shard_name(number)], place)
+            else:
+                missing.append(number)
+        self.missing = tuple(missing)
+        if missing and not partial:
+            raise GradnetError(
+                f"{place} is not finished, {len(missing)} of {self.plan.num_shards} "
+                f"shards are missing: {_listed(missing)}; run again what wrote it, or "
+                "open what there is with partial=True"
+            )
+        self._open = lru_cache(OPEN_SHARDS)(self._open_anew)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Processes that load data open the files themselves.
+        return GradientStore, (self.place, self._partial)
+
+    @property
+    def blocks(self) -> Mapping[str, int]:
+        """Block name -> ``D``."""
+        return self.plan.blocks
+
+    @property
+    def num_rows(self) -> int:
+        """Gradients, missing ones included."""
+        return self.plan.num_rows
+
+    @property
+    def num_samples(self) -> int:
+        """Samples, missing ones included."""
+        return self.plan.num_samples
+
+    @property
+    def labels_per_sample(self) -> int:
+        """``C``."""
+        return self.plan.labels_per_sample
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """All that made the gradients."""
+        return self.plan.fingerprint
+
+    def read(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        blocks: Sequence[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """Rows ``start`` to ``stop``, copied to memory of their own; no checksums.
+
+        Args:
+            start: the first row.
+            stop: the row after the last; None reads to the end.
+            blocks: names of the blocks to read; None reads all, ``()`` none.
+
+        Returns:
+            ``block/<name>`` ``(rows, D)`` each; ``index``, ``label`` and ``target``
+            ``(rows,)``; ``logits`` ``(rows, K)``.
+
+        Raises:
+            GradnetError: there are no such rows or blocks, or their shard is missing
+                or damaged.
+        """
+        stop = self.num_rows if stop is None else stop
+        if not 0 <= start <= stop <= self.num_rows:
+            raise GradnetError(
+                f"rows {start} to {stop} were asked for; {self.place} has "
+                f"{self.num_rows}"
+            )
+        names = self._tensor_names(blocks)
+        rows = self.plan.samples_per_shard * self.labels_per_sample
+        # An empty range is read from one shard too, for its shapes and dtypes.
+        first = min(start // rows, self.plan.num_shards - 1)
+        last = max(first + 1, -(-stop // rows))
+        parts: dict[str, list[Tensor]] = {name: [] for name in names}
+        for number in range(first, last):
+            tensors = self._open(number).tensors
+            here = slice(max(start - number * rows, 0), max(stop - number * rows, 0))
+            for name in names:
+                parts[name].append(tensors[name][here])
+        return {name: torch.cat(found) for name, found in parts.items()}
+
+    def shards(
+        self, blocks: Sequence[str] | None = None, verify: bool = True
+    ) -> Iterator[dict[str, Tensor]]:
+        """All rows that there are, in order, a shard at a time.
+
+        The tensors are mapped from the file: what is done to them in place is neither
+        written nor seen by other readers.
+
+        Args:
+            blocks: as for :meth:`read`.
+            verify: compare each shard with its checksum, for which all of it is read.
+
+        Yields:
+            What :meth:`read` returns.
+
+        Raises:
+            GradnetError: a shard is damaged.
+        """
+        names = self._tensor_names(blocks)
+        for number in self.present:
+            shard = self._open_anew(number)
+            if verify:
+                shard.verify()
+            yield {name: shard.tensors[name] for name in names}
+
+    @property
+    def present(self) -> list[int]:
+        """Numbers of the shards that are there."""
+        missing = set(self.missing)
+        return [n for n in range(self.plan.num_shards) if n not in missing]
+
+    def verify(self) -> None:
+        """Read everything and compare it with the checksums.
+
+        Raises:
+            GradnetError: names the first shard that is damaged.
+        """
+        for number in self.present:
+            self._open_anew(number).verify()
+
+    def _open_anew(self, number: int) -> Shard:
+        if number in self.missing:
+            raise GradnetError(
+                f"{shard_name(number)} is missing in {self.place}; run again what "
+                "wrote it"
+            )
+        path = self._files.local_path(shard_name(number))
+        return open_shard(path, self.plan, number)
+
+    def _tensor_names(self, blocks: Sequence[str] | None) -> list[str]:
+        chosen = self.blocks if blocks is None else blocks
+        for name in chosen:
+            if name not in self.blocks:
+                raise GradnetError(
+                    f"{self.place} has no block {name!r}; it has: "
+                    + ", ".join(self.blocks)
+                )
+        wanted = {f"block/{name}" for name in chosen}
+        return [
+            name
+            for name in self.plan.tensors
+            if name in wanted or not name.startswith("block/")
+        ]
+
+
+class StoreDataset(Dataset[dict[str, Tensor]]):
+    """The samples of a store, for a ``DataLoader``.
+
+    Item s is what :meth:`GradientStore.read` gives of its ``C`` rows. Shuffled reading
+    is best done with :class:`ShardBatches`, for disks are fast only in sequence::
+
+        batches = ShardBatches(store, batch_size=64, seed=0)
+        loader = DataLoader(StoreDataset(store), batch_sampler=batches)
+
+    Args:
+        store: where the samples are.
+        blocks: names of the blocks to read; None reads all.
+    """
+
+    def __init__(
+        self, store: GradientStore, blocks: Sequence[str] | None = None
+    ) -> None:
+        self.store, self.blocks = store, blocks
+
+    def __len__(self) -> int:
+        return self.store.num_samples
+
+    def __getitem__(self, sample: int) -> dict[str, Tensor]:
+        if not 0 <= sample < len(self):
+            raise IndexError(f"no sample {sample} of {len(self)}")
+        labels = self.store.labels_per_sample
+        return self.store.read(sample * labels, (sample + 1) * labels, self.blocks)
+
+
+class ShardBatches(Sampler[list[int]]):
+    """Batches of shuffled samples that are read from few shards at a time.
+
+    Shards are taken in random order, ``window`` of them at a time, and their samples
+    are shuffled together. The order is a function of seed and epoch alone.
+
+    Args:
+        store: where the samples are; those of missing shards are left out.
+        batch_size: samples of a batch; the last may have fewer.
+        seed: of the order.
+        window: shards that are read at the same time.
+
+    Raises:
+        GradnetError: a number is below 1.
+    """
+
+    def __init__(
+        self, store: GradientStore, batch_size: int, seed: int = 0, window: int = 4
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("window", window)):
+            if value < 1:
+                raise GradnetError(f"{name} is {value}; it must be at least 1")
+        self.plan = store.plan
+        present = [torch.tensor(self.plan.shard_samples(n)) for n in store.present]
+        self.samples = torch.cat(present) if present else torch.empty(0).long()
+        self.batch_size, self.seed, self.window = batch_size, seed, window
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        keys = self.seed, self.epoch
+        order = shard_order(self.plan, self.samples, self.window, *keys)
+        # An empty tensor would be split into one empty batch.
+        for batch in order.split(self.batch_size) if len(order) else ():
+            yield batch.tolist()
+
+
+def shard_order(plan: StorePlan, samples: Tensor, window: int, *keys: object) -> Tensor:
+    """Samples in an order that is random, and yet reads few shards at a time.
+
+    Args:
+        plan: of the store.
+        samples: positions of those to order, ``(n,)``.
+        window: shards whose samples are mixed.
+        keys: what the order shall depend on, such as seed and epoch.
+
+    Returns:
+        ``(n,)``, the same samples.
+    """
+    generator = make_generator("order of shards", *keys)
+    turn = torch.randperm(plan.num_shards, generator=generator)
+    mixed = samples[torch.randperm(len(samples), generator=generator)]
+    window_of = turn[mixed // plan.samples_per_shard] // window
+    return mixed[window_of.argsort(stable=True)]
+
+
+def _listed(numbers: Sequence[int], most: int = 5) -> str:
+    names = [shard_name(number) for number in numbers[:most]]
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    return ", ".join(names) + more

@@ -1,0 +1,229 @@
+"""StorePlan: what a gradient store holds, how it is cut into shards, what made it.
+
+A store is a folder with ``manifest.json`` and shards of safetensors. Rows are
+sample-major: ``C`` rows a sample, each the gradient at one candidate label. Letters as
+in ``blocks.py``.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from gradnet.errors import GradnetError
+
+MANIFEST = "manifest.json"
+VERSION = 1
+MOST_SHARD_BYTES = 512_000_000
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float32, torch.bfloat16, torch.float16)
+}
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """What a store shall hold; its manifest says the same.
+
+    Attributes:
+        num_samples: of all shards together.
+        labels_per_sample: ``C``, rows a sample.
+        num_logits: ``K``.
+        blocks: block name -> ``D``, after any reduction.
+        dtype: of the gradients: float32, bfloat16 or float16.
+        fingerprint: all that made the gradients, as JSON values; a store with another
+            one is refused.
+        shard_bytes: what a shard shall have about; it holds one sample at least.
+
+    Raises:
+        GradnetError: a number is out of its range, or the fingerprint is not JSON.
+    """
+
+    num_samples: int
+    labels_per_sample: int
+    num_logits: int
+    blocks: Mapping[str, int]
+    dtype: torch.dtype = torch.float32
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    shard_bytes: int = 256_000_000
+
+    def __post_init__(self) -> None:
+        sizes = {f"block {name}": size for name, size in self.blocks.items()}
+        counts = ("num_samples", "labels_per_sample", "num_logits")
+        for name, count in ({n: getattr(self, n) for n in counts} | sizes).items():
+            if count < 1:
+                raise GradnetError(f"{name} is {count}; a store needs at least 1")
+        if not self.blocks:
+            raise GradnetError("a store needs at least one block")
+        if self.dtype not in DTYPES.values():
+            raise GradnetError(
+                f"a store cannot hold {self.dtype}; choose {', '.join(DTYPES)}"
+            )
+        if not 1 <= self.shard_bytes <= MOST_SHARD_BYTES:
+            raise GradnetError(
+                f"shard_bytes is {self.shard_bytes}; choose 1 to {MOST_SHARD_BYTES}"
+            )
+        try:
+            json.dumps(self.fingerprint, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise GradnetError(f"the fingerprint is not plain JSON: {error}") from None
+
+    @cached_property
+    def tensors(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Name -> shape and dtype of one row, in the order of the file."""
+        # Widest numbers first: so each tensor is aligned, whatever its size.
+        return {
+            "index": ((), torch.int64),
+            "label": ((), torch.int64),
+            "target": ((), torch.int64),
+            "logits": ((self.num_logits,), torch.float32),
+        } | {
+            f"block/{name}": ((size,), self.dtype) for name, size in self.blocks.items()
+        }
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, with its labels and logits."""
+        return sum(
+            math.prod(shape) * dtype.itemsize for shape, dtype in self.tensors.values()
+        )
+
+    @property
+    def num_rows(self) -> int:
+        """Gradients in the whole store."""
+        return self.num_samples * self.labels_per_sample
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all rows; the headers add a few kilobytes a shard."""
+        return self.num_rows * self.row_bytes
+
+    @property
+    def samples_per_shard(self) -> int:
+        """Samples of every shard but the last, which may have fewer."""
+        fitting = self.shard_bytes // (self.labels_per_sample * self.row_bytes)
+        return min(max(fitting, 1), self.num_samples)
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the store has when it is whole."""
+        return math.ceil(self.num_samples / self.samples_per_shard)
+
+    def shard_samples(self, number: int) -> range:
+        """The samples of a shard."""
+        start = number * self.samples_per_shard
+        return range(start, min(start + self.samples_per_shard, self.num_samples))
+
+    def shard_rows(self, number: int) -> int:
+        """The number of rows of a shard."""
+        return len(self.shard_samples(number)) * self.labels_per_sample
+
+    def describe(self) -> str:
+        """Rows x labels x coordinates x bytes, and what they come to, in one line."""
+        coordinates = sum(self.blocks.values())
+        gradients = self.num_rows * coordinates * self.dtype.itemsize
+        return (
+            f"{self.num_samples:,} samples x {self.labels_per_sample} labels x "
+            f"{coordinates:,} coordinates x {self.dtype.itemsize} bytes = "
+            f"{readable_bytes(gradients)}; with labels and logits "
+            f"{readable_bytes(self.total_bytes)} in {self.num_shards:,} shards"
+        )
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        values = {
+            "version": VERSION,
+            "num_samples": self.num_samples,
+            "labels_per_sample": self.labels_per_sample,
+            "num_logits": self.num_logits,
+            "blocks": dict(self.blocks),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "shard_bytes": self.shard_bytes,
+            "fingerprint": dict(self.fingerprint),
+        }
+        # Through JSON and back, so that tuples and integer keys look as they will
+        # when they are read.
+        return json.loads(json.dumps(values))
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the manifest's values, by which a shard names its store."""
+        canonical = json.dumps(self.manifest, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @classmethod
+    def from_manifest(cls, manifest: bytes, place: str) -> "StorePlan":
+        """The plan that a manifest tells.
+
+        Args:
+            manifest: the bytes of the file.
+            place: of the store, for the error message.
+
+        Raises:
+            GradnetError: it is damaged, or of another version.
+        """
+        try:
+            values = json.loads(manifest)
+            version = values.pop("version")
+            if version == VERSION:
+                return cls(**values | {"dtype": DTYPES[values["dtype"]]})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GradnetError(
+                f"{place} has no readable {MANIFEST} of a gradient store: {error!r}"
+            ) from None
+        raise GradnetError(
+            f"{place} is a store of version {version}; this gradnet reads {VERSION}"
+        )
+
+    def refuse_another(self, stored: "StorePlan", place: str) -> None:
+        """Raise where the store at ``place`` was made with another plan.
+
+        Raises:
+            GradnetError: names the first field that differs, and both values.
+        """
+        difference = _first_difference(stored.manifest, self.manifest)
+        if difference is not None:
+            keys, there, here = difference
+            raise GradnetError(
+                f"{place} was made with {'.'.join(keys)} = {there}, this run has "
+                f"{here}; choose another folder, or the settings of the store"
+            )
+
+
+def readable_bytes(count: float) -> str:
+    """A number of bytes in three digits and a unit of thousands."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5:  # three digits would make 1e+03 of more
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.0f} TB"
+
+
+def _first_difference(there: Any, here: Any) -> tuple[list[str], str, str] | None:
+    """The keys to the first leaf that differs, and what stands at both."""
+    if type(there) is not type(here) or not isinstance(there, dict | list):
+        same = json.dumps(there) == json.dumps(here)
+        return None if same else ([], _shorten(there), _shorten(here))
+    left, right = (
+        dict(enumerate(v)) if isinstance(v, list) else v for v in (there, here)
+    )
+    for key in [*left, *(key for key in right if key not in left)]:
+        if key not in left:
+            return [str(key)], "nothing", _shorten(right[key])
+        if key not in right:
+            return [str(key)], _shorten(left[key]), "nothing"
+        if difference := _first_difference(left[key], right[key]):
+            keys, *values = difference
+            return [str(key), *keys], values[0], values[1]
+    return None
+
+
+def _shorten(value: Any, most: int = 100) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,275 @@
+"""Rows are read as they were written, by any range and any blocks, in any order."""
+
+import pickle
+import uuid
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from store_cases import make_plan, make_rows, write
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gradnet.errors import GradnetError
+from gradnet.store import GradientStore, ShardBatches, StoreDataset, shard_order
+from gradnet.store_plan import MANIFEST
+from gradnet.store_shard import shard_name
+
+NUM_ROWS = 46
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    write(folder)
+    return folder
+
+
+@pytest.fixture
+def store(folder: Path) -> GradientStore:
+    return GradientStore(str(folder))
+
+
+def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert set(actual) == set(expected)
+    for name, tensor in expected.items():
+        assert actual[name].dtype == tensor.dtype
+        assert torch.equal(actual[name], tensor), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_round_trip(tmp_path: Path, dtype: torch.dtype, where: str) -> None:
+    place = str(tmp_path) if where == "folder" else f"memory://{uuid.uuid4()}/store"
+    plan = write(place, make_plan(dtype=dtype))
+    store = GradientStore(place)
+    expected = make_rows(plan, 0, plan.num_samples)
+    assert_equal(store.read(), expected)
+    shards = list(store.shards())
+    assert len(shards) == 6
+    assert_equal({n: torch.cat([s[n] for s in shards]) for n in expected}, expected)
+    store.verify()
+
+
+def test_what_the_manifest_says(store: GradientStore) -> None:
+    plan = make_plan()
+    assert store.blocks == {"conv": 5, "": 3}
+    assert (store.num_rows, store.num_samples) == (NUM_ROWS, 23)
+    assert store.labels_per_sample == 2
+    assert store.fingerprint == plan.fingerprint
+    assert store.missing == ()
+
+
+@given(
+    rows=st.tuples(st.integers(0, NUM_ROWS), st.integers(0, NUM_ROWS)).map(sorted),
+    blocks=st.none() | st.lists(st.sampled_from(["conv", ""]), unique=True),
+)
+def test_ranges(folder: Path, rows: list[int], blocks: list[str] | None) -> None:
+    start, stop = rows
+    found = GradientStore(str(folder)).read(start, stop, blocks)
+    names = ["conv", ""] if blocks is None else blocks
+    wanted = {"index", "label", "target", "logits"} | {f"block/{n}" for n in names}
+    everything = make_rows(make_plan(), 0, 23)
+    assert_equal(found, {name: everything[name][start:stop] for name in wanted})
+
+
+def test_all_rows_from_one_on(store: GradientStore) -> None:
+    assert_equal(store.read(44), make_rows(make_plan(), 22, 23))
+
+
+@pytest.mark.parametrize("rows", [(-1, 2), (3, 2), (0, 47), (47, None)])
+def test_rows_that_are_not_there_are_told(
+    store: GradientStore, rows: tuple[int, int | None]
+) -> None:
+    with pytest.raises(GradnetError, match=f"rows {rows[0]} to .* has 46"):
+        store.read(*rows)
+
+
+def test_block_that_is_not_there_is_told(store: GradientStore) -> None:
+    with pytest.raises(GradnetError, match="no block 'linear'; it has: conv, "):
+        store.read(0, 1, ["linear"])
+    with pytest.raises(GradnetError, match="no block 'linear'"):
+        next(store.shards(["linear"]))
+
+
+def test_shards_give_the_blocks_that_are_asked_for(store: GradientStore) -> None:
+    (*_, last) = store.shards([""], verify=False)
+    expected = make_rows(make_plan(), 20, 23)
+    del expected["block/conv"]
+    assert_equal(last, expected)
+
+
+def test_changes_in_place_are_seen_by_nobody(store: GradientStore) -> None:
+    store.read(0, 4)["logits"].zero_()
+    for rows in store.shards():
+        rows["logits"].zero_()
+    assert_equal(store.read(0, 8), make_rows(make_plan(), 0, 4))
+    store.verify()
+
+
+def test_rows_are_read_without_the_other_shards(tmp_path: Path) -> None:
+    write(tmp_path)
+    store = GradientStore(str(tmp_path))
+    for number in (0, 3, 4, 5):
+        (tmp_path / shard_name(number)).write_bytes(b"")
+    assert_equal(store.read(8, 24), make_rows(make_plan(), 4, 12))
+
+
+def test_store_can_be_sent_to_another_process(store: GradientStore) -> None:
+    store.read(0, 1)
+    again = pickle.loads(pickle.dumps(store))
+    assert_equal(again.read(3, 12), store.read(3, 12))
+
+
+# What is not there or damaged
+
+
+def test_place_without_a_store_is_told(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nothing", "memory://nowhere"):
+        with pytest.raises(GradnetError, match=f"{place} is no gradient store"):
+            GradientStore(str(place))
+
+
+def test_missing_shards_are_told(tmp_path: Path) -> None:
+    write(tmp_path, shards=(1, 3))
+    message = "4 of 6 shards are missing: shard-00000.safetensors, shard-00002"
+    with pytest.raises(GradnetError, match=message):
+        GradientStore(str(tmp_path))
+
+
+def test_part_of_a_store_can_be_read(tmp_path: Path) -> None:
+    plan = write(tmp_path, shards=(1, 3))
+    store = GradientStore(str(tmp_path), partial=True)
+    assert store.missing == (0, 2, 3, 5) and store.present == [1, 4]
+    assert_equal(store.read(8, 16), make_rows(plan, 4, 8))
+    with pytest.raises(GradnetError, match="shard-00002.safetensors is missing"):
+        store.read(8, 17)
+    store.verify()
+    first, last = store.shards()
+    assert_equal(first, make_rows(plan, 4, 8))
+    assert_equal(last, make_rows(plan, 16, 20))
+    assert pickle.loads(pickle.dumps(store)).missing == store.missing
+    batches = list(ShardBatches(store, 3))
+    assert sorted(s for b in batches for s in b) == [4, 5, 6, 7, 16, 17, 18, 19]
+
+
+@pytest.mark.parametrize("where", ["folder", "file URL"])
+def test_truncated_shard_is_told_at_once(tmp_path: Path, where: str) -> None:
+    write(tmp_path)
+    path = tmp_path / shard_name(4)
+    path.write_bytes(path.read_bytes()[:-1])
+    place = str(tmp_path) if where == "folder" else f"file://{tmp_path}"
+    with pytest.raises(GradnetError, match=f"{path.name} in .* is damaged: it has"):
+        GradientStore(place, partial=True)
+
+
+def test_first_shard_with_a_flipped_bit_is_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    for number in (2, 4):
+        path = tmp_path / shard_name(number)
+        data = bytearray(path.read_bytes())
+        data[-20] ^= 4
+        path.write_bytes(data)
+    store = GradientStore(str(tmp_path))
+    message = f"{shard_name(2)} is damaged: its checksum is"
+    with pytest.raises(GradnetError, match=message):
+        store.verify()
+    rows = store.shards()
+    next(rows), next(rows)
+    with pytest.raises(GradnetError, match=message):
+        next(rows)
+    assert len(list(store.shards(verify=False))) == 6
+
+
+def test_damaged_manifest_is_told(tmp_path: Path) -> None:
+    write(tmp_path)
+    text = (tmp_path / MANIFEST).read_text()
+    (tmp_path / MANIFEST).write_text(text[:-9])
+    with pytest.raises(GradnetError, match="no readable manifest.json"):
+        GradientStore(str(tmp_path))
+    (tmp_path / MANIFEST).write_text(text.replace('"abc"', '"abd"'))
+    store = GradientStore(str(tmp_path))
+    with pytest.raises(GradnetError, match="is not shard 0 of this store"):
+        store.verify()
+
+
+# Samples, and their order
+
+
+def test_samples_are_items(store: GradientStore) -> None:
+    data = StoreDataset(store, ["conv"])
+    assert len(data) == 23
+    expected = make_rows(make_plan(), 9, 10)
+    del expected["block/"]
+    assert_equal(data[9], expected)
+    for sample in (-1, 23):
+        with pytest.raises(IndexError):
+            data[sample]
+
+
+def test_loader_gives_every_sample_once(store: GradientStore) -> None:
+    batches = ShardBatches(store, batch_size=5, window=2)
+    loader = DataLoader(StoreDataset(store), batch_sampler=batches)
+    everything = make_rows(make_plan(), 0, 23)
+    seen = []
+    for batch in loader:
+        samples = batch["index"][:, 0] - 1000
+        rows = (2 * samples[:, None] + torch.arange(2)).flatten()
+        joined = {name: values.flatten(0, 1) for name, values in batch.items()}
+        assert_equal(joined, {name: v[rows] for name, v in everything.items()})
+        seen += samples.tolist()
+    assert sorted(seen) == list(range(23))
+    assert len(loader) == 5
+
+
+@given(
+    size=st.integers(1, 30),
+    window=st.integers(1, 8),
+    seed=st.integers(),
+    epoch=st.integers(),
+)
+def test_batches_keep_to_a_window_of_shards(
+    folder: Path, size: int, window: int, seed: int, epoch: int
+) -> None:
+    batches = ShardBatches(GradientStore(str(folder)), size, seed, window)
+    batches.set_epoch(epoch)
+    found = list(batches)
+    assert found == list(batches)
+    assert len(found) == len(batches)
+    assert {len(batch) for batch in found[:-1]} <= {size}
+    order = [sample for batch in found for sample in batch]
+    assert sorted(order) == list(range(23))
+    # Once the samples of the last window are read, none of its shards comes back.
+    turns: dict[int, list[int]] = {}
+    for place, sample in enumerate(order):
+        turns.setdefault(sample // 4, []).append(place)
+    spans = sorted((places[0], places[-1]) for places in turns.values())
+    ends = [max(span[1] for span in spans[: n + window]) for n in range(0, 6, window)]
+    starts = [spans[n][0] for n in range(window, 6, window)]
+    assert all(end < start for end, start in zip(ends, starts, strict=False))
+
+
+def test_order_is_of_seed_and_epoch(store: GradientStore) -> None:
+    batches = ShardBatches(store, 23, seed=3)
+    other = ShardBatches(store, 23, seed=4)
+    orders = [list(batches)[0], list(other)[0]]
+    batches.set_epoch(1)
+    orders.append(list(batches)[0])
+    assert len(set(map(tuple, orders))) == 3
+    assert all(any(b < a for a, b in pairwise(order[:8])) for order in orders)
+
+
+def test_order_of_some_samples(store: GradientStore) -> None:
+    samples = torch.tensor([22, 1, 7, 13])
+    order = shard_order(store.plan, samples, 2, "any", 1)
+    assert sorted(order.tolist()) == [1, 7, 13, 22]
+    assert torch.equal(order, shard_order(store.plan, samples, 2, "any", 1))
+
+
+@pytest.mark.parametrize("name", ["batch_size", "window"])
+def test_impossible_batches_are_told(store: GradientStore, name: str) -> None:
+    with pytest.raises(GradnetError, match=f"{name} is 0"):
+        ShardBatches(store, **{"batch_size": 1, name: 0})
