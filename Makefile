@@ -34,6 +34,10 @@ format: .venv/.check ## Format and mend what can be mended
 notebook: .venv/.test ## Run the notebook anew and keep its outputs
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/Gradnet.ipynb
 
+.PHONY: bench
+bench: .venv/.bench ## Time gradient extraction beside Opacus, BackPACK and torch.func
+	$(BIN)/python benchmarks/extraction.py
+
 .PHONY: clean
 clean: ## Remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
@@ -48,6 +52,10 @@ clean: ## Remove the environment and caches
 
 .venv/.test: .venv/.demo pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,notebook]'
+	@touch $@
+
+.venv/.bench: .venv/.demo pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[peers]'
 	@touch $@
 
 .venv/.check: .venv/.demo pyproject.toml

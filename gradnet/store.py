@@ -124,6 +124,43 @@ class GradientStore:
                 parts[name].append(tensors[name][here])
         return {name: torch.cat(found) for name, found in parts.items()}
 
+    def gather(
+        self, samples: Sequence[int], blocks: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """The rows of some samples, in the order given.
+
+        Args:
+            samples: positions in the store, any number of times.
+            blocks: as for :meth:`read`.
+
+        Returns:
+            What :meth:`read` gives, but ``(n, C, ...)`` each.
+
+        Raises:
+            GradnetError: there are no such samples or blocks, or their shard is missing
+                or damaged.
+        """
+        wanted = torch.as_tensor(samples, dtype=torch.long)
+        if wanted.numel() and not 0 <= wanted.min() <= wanted.max() < self.num_samples:
+            raise GradnetError(
+                f"samples {int(wanted.min())} to {int(wanted.max())} were asked for; "
+                f"{self.place} has {self.num_samples}"
+            )
+        names = self._tensor_names(blocks)
+        shard = wanted // self.plan.samples_per_shard
+        found = {
+            name: torch.empty(len(wanted), self.labels_per_sample, *shape, dtype=dtype)
+            for name, (shape, dtype) in self.plan.tensors.items()
+            if name in names
+        }
+        for number in shard.unique().tolist():
+            here = (shard == number).nonzero()[:, 0]
+            inside = wanted[here] - number * self.plan.samples_per_shard
+            for name, tensor in found.items():
+                rows = self._open(number).tensors[name]
+                tensor[here] = rows.unflatten(0, (-1, self.labels_per_sample))[inside]
+        return found
+
     def shards(
         self, blocks: Sequence[str] | None = None, verify: bool = True
     ) -> Iterator[dict[str, Tensor]]:

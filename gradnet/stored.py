@@ -12,8 +12,11 @@ from gradnet.network import GradNet
 from gradnet.predictor import GradNetPredictor, weights_fingerprint
 from gradnet.recipes import Recipe
 from gradnet.runtime import derive_seed, isolated_randomness, make_generator
-from gradnet.store import GradientStore, ShardBatches
+from gradnet.store import GradientStore, shard_order
 from gradnet.training import History, Watch, fit
+
+# Shards whose samples are mixed: so few are read at a time.
+SHARD_WINDOW = 4
 
 
 class StoredTask:
@@ -44,7 +47,6 @@ class StoredTask:
         wanted = predictor.recipe.training.batch_size
         self.batch_size = min(wanted, len(train))
         self.device = next(predictor.network.parameters()).device
-        self._sampler = ShardBatches(store, self.batch_size, seed)
         self._order: tuple[int, Tensor] | None = None
 
     def losses(self, step: int) -> Iterator[Tensor]:
@@ -93,22 +95,15 @@ class StoredTask:
     def _batch(self, step: int) -> Tensor:
         epoch, place = divmod(step, len(self.train) // self.batch_size)
         if self._order is None or self._order[0] != epoch:
-            self._sampler.set_epoch(epoch)
-            every = torch.tensor([s for batch in self._sampler for s in batch])
-            self._order = epoch, every[torch.isin(every, self.train)]
+            keys = self.seed, epoch
+            order = shard_order(self.store.plan, self.train, SHARD_WINDOW, *keys)
+            self._order = epoch, order
         return self._order[1][place * self.batch_size :][: self.batch_size]
 
     def _read(self, samples: Tensor) -> dict[str, Tensor]:
         """The rows of samples: ``(n, C, ...)``."""
-        count = self.store.plan.labels_per_sample
-        found = [
-            self.store.read(sample * count, (sample + 1) * count)
-            for sample in samples.tolist()
-        ]
-        return {
-            name: torch.stack([rows[name] for rows in found]).to(self.device)
-            for name in found[0]
-        }
+        rows = self.store.gather(samples.tolist())
+        return {name: values.to(self.device) for name, values in rows.items()}
 
     def _blocks(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         dtype = next(self.module.parameters()).dtype

@@ -17,6 +17,7 @@ ROWS = (
         "blocks",
         "exported",
         "files",
+        "huge_pages",
         "order_statistics",
         "pictures",
         "progress",

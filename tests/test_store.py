@@ -262,6 +262,23 @@ def test_order_is_of_seed_and_epoch(store: GradientStore) -> None:
     assert all(any(b < a for a, b in pairwise(order[:8])) for order in orders)
 
 
+@given(samples=st.lists(st.integers(0, 22), max_size=9), blocks=st.booleans())
+def test_samples_in_any_order(folder: Path, samples: list[int], blocks: bool) -> None:
+    store = GradientStore(str(folder))
+    chosen = ["conv"] if blocks else None
+    whole = store.read(blocks=chosen)
+    expected = {n: v.unflatten(0, (23, 2))[samples] for n, v in whole.items()}
+    assert_equal(store.gather(samples, chosen), expected)
+
+
+@pytest.mark.parametrize("samples", [[-1], [3, 23]])
+def test_samples_that_are_not_there_are_told(
+    store: GradientStore, samples: list[int]
+) -> None:
+    with pytest.raises(GradnetError, match="were asked for; .* has 23"):
+        store.gather(samples)
+
+
 def test_order_of_some_samples(store: GradientStore) -> None:
     samples = torch.tensor([22, 1, 7, 13])
     order = shard_order(store.plan, samples, 2, "any", 1)
