@@ -18,7 +18,6 @@ from gradnet.errors import GradnetError
 from gradnet.evaluation_mode import refuse_changing_layers
 from gradnet.factors import FactoredBlock
 from gradnet.functional_engine import FunctionalEngine
-from gradnet.huge_pages import new_empty
 from gradnet.peak_memory import ChunkSizes
 from gradnet.reductions import Reduction
 
@@ -196,7 +195,7 @@ class GradientExtractor:
     ) -> dict[str, Tensor]:
         """Room for gradients at labels of a shape: parameter -> ``(N, C, *shape)``."""
         return {
-            name: new_empty((*labels, *shape), self.dtype, device)
+            name: torch.empty(*labels, *shape, dtype=self.dtype, device=device)
             for name, shape in self.layout.shapes.items()
         }
 
@@ -264,11 +263,7 @@ class GradientExtractor:
         def read(num_labels: int) -> None:
             at = labels[:1, :1].expand(1, num_labels)
             if reduction is None:
-                room = {  # of a kind that is counted
-                    name: torch.empty(*at.shape, *s, dtype=self.dtype, device=x.device)
-                    for name, s in self.layout.shapes.items()
-                }
-                self._differentiate(x[:1], at, room)
+                self._differentiate(x[:1], at, self.empty(at.shape, x.device))
             else:
                 self._reduce(x[:1], at, reduction)
 

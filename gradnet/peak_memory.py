@@ -39,9 +39,9 @@ def parse_bytes(text: str | float) -> int:
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     """The most memory that tensors take at once while ``function`` runs, in bytes.
 
-    What was there before is not counted, nor what ``huge_pages.py`` makes. On a GPU the
-    allocator knows; on a CPU the tensors that operations return are followed until they
-    die. Work space inside an operation is not seen there.
+    What was there before is not counted. On a GPU the allocator knows; on a CPU the
+    tensors that operations return are followed until they die. Work space inside an
+    operation is not seen there.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)

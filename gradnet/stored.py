@@ -12,7 +12,8 @@ from gradnet.network import GradNet
 from gradnet.predictor import GradNetPredictor, weights_fingerprint
 from gradnet.recipes import Recipe
 from gradnet.runtime import derive_seed, isolated_randomness, make_generator
-from gradnet.store import GradientStore, shard_order
+from gradnet.store import GradientStore
+from gradnet.store_dataset import shard_order
 from gradnet.training import History, Watch, fit
 
 # Shards whose samples are mixed: so few are read at a time.

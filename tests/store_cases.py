@@ -81,3 +81,10 @@ def write_slowly(place: str, shards: tuple[int, int], ready: Connection) -> None
     torch.set_num_threads(1)
     ready.send(None)
     write_store(place, plan, rows, shards=shards)
+
+
+def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert set(actual) == set(expected)
+    for name, tensor in expected.items():
+        assert actual[name].dtype == tensor.dtype
+        assert torch.equal(actual[name], tensor), name

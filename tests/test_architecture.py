@@ -17,7 +17,6 @@ ROWS = (
         "blocks",
         "exported",
         "files",
-        "huge_pages",
         "order_statistics",
         "pictures",
         "progress",
@@ -30,6 +29,7 @@ ROWS = (
     | {"models", "peak_memory", "running_statistics", "splits", "store_shard"},
     {"functional_engine", "layer_rules", "reductions", "single_samples"}
     | {"store", "store_writer"},
+    {"store_dataset"},
     {"factored"},
     {"engines"},
     {"block_sparse", "features", "gradients", "problem", "snapshots"},
