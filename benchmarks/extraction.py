@@ -5,9 +5,10 @@
     python benchmarks/extraction.py --device cuda --networks cnn2018 resnet18
 
 All in one run and in turn, medians over rounds; gradients of the weights, no biases, of
-every sample at all 10 labels. Each rival is compared with ours before it is timed. The
-floor is the time that the method's operations take at the rate of a large matrix
-product of the same run. Needs ``pip install -e '.[peers]'``.
+every sample at all 10 labels. Each rival is compared with ours before it is timed, and
+each method takes as many samples at a time as are fastest for it. The floor is the time
+that the method's operations take at the rate of a large matrix product of the same run.
+Needs ``pip install -e '.[peers]'``.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from measure import (
     Ceilings,
+    best_chunk,
     count_flops,
     interleaved,
     peak_megabytes,
@@ -33,6 +35,7 @@ from methods import (
     ON_A_GPU,
     Method,
     allow_tf32,
+    in_chunks,
     quiet,
     relative_error,
     wanted,
@@ -91,9 +94,11 @@ def compare(
         rows[name] = {"method": name, "error": error, "refusal": refusal}
         if refusal:
             continue
-        rows[name]["samples"] = min(count, LOOP_SAMPLES) if name == "loop" else count
+        samples = x[:LOOP_SAMPLES] if name == "loop" else x
+        rows[name]["samples"] = len(samples)
+        chunk = rows[name]["chunk"] = best_chunk(methods[name], model, samples)
         allocated = _gpu_memory(device)
-        functions[name] = methods[name](model, x[: rows[name]["samples"]])
+        functions[name] = in_chunks(methods[name], model, samples, chunk)
         functions[name]()  # the first call prepares
         if device.type == "cuda" and name != "loop":
             rows[name]["peak_mb"] = _gpu_memory(device, peak=True) - allocated
@@ -134,7 +139,11 @@ def add_memory(group: dict[str, Any], threads: int) -> None:
             continue
         try:
             row["peak_mb"] = peak_megabytes(
-                row["method"], group["network"], group["batch"], threads
+                row["method"],
+                group["network"],
+                group["batch"],
+                row["chunk"],
+                threads,
             )
         except Exception as error:
             row["peak_mb"], row["memory_error"] = None, repr(error)
@@ -170,7 +179,7 @@ def show(group: dict[str, Any]) -> None:
     )
     print(
         f"  {'':26}{'gradients/s':>12}{'x ours':>8}{'x floor':>9}{'seconds':>10}"
-        f"{'peak MB':>9}{'GFLOP/s':>9}{'GB/s':>7}{'error':>9}"
+        f"{'peak MB':>9}{'GFLOP/s':>9}{'GB/s':>7}{'error':>9}{'chunk':>7}"
     )
     for row in group["rows"]:
         if row["refusal"]:
@@ -183,6 +192,7 @@ def show(group: dict[str, Any]) -> None:
             f"{'-' if peak is None else format(peak, '.0f'):>9}"
             f"{row['flops_per_second'] / 1e9:9.1f}"
             f"{row['bytes_per_second'] / 1e9:7.2f}{row['error']:9.0e}"
+            f"{row['chunk']:7d}"
         )
 
 

@@ -23,6 +23,7 @@ from gradnet.gradients import GradientExtractor
 Gradients = Mapping[str, Tensor | list[Tensor]]
 Run = Callable[[], Gradients]
 Method = Callable[[nn.Module, Tensor], Run]
+Chunks = Callable[[], list[Gradients]]
 
 
 class Refused(Exception):
@@ -217,6 +218,12 @@ def loop(model: nn.Module, x: Tensor) -> Run:
         }
 
     return run
+
+
+def in_chunks(method: Method, model: nn.Module, x: Tensor, size: int) -> Chunks:
+    """A method on ``size`` samples at a time; what all chunks gave stays alive."""
+    runs = [method(model, chunk) for chunk in x.split(size)]
+    return lambda: [run() for run in runs]
 
 
 HEADLINE = "ours"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from gradnet.evaluation_mode import layerwise_attention
+from gradnet.evaluation_mode import differentiable_attention, layerwise_attention
 from gradnet.factors import Factors
 from gradnet.layer_rules import LayerRules, rules_of
 from gradnet.single_samples import gradients_one_by_one
@@ -148,7 +148,9 @@ class FactoredEngine:
             layer.calls.clear()
         with torch.inference_mode(False), torch.enable_grad():
             x = x.clone() if x.is_inference() else x
-            with self._hooks(), layerwise_attention():
+            # On a CPU the fused backward pass of attention is the slower one.
+            attention = layerwise_attention if x.is_cuda else differentiable_attention
+            with self._hooks(), attention():
                 logits: Tensor = self.model(x)
         return logits
 

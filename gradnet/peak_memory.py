@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from gradnet.errors import GradnetError
 
 # Memory of one chunk: larger ones were not faster on a CPU, and fill a GPU.
-BUDGETS = {"cpu": "256MB", "cuda": "4GB"}
+BUDGETS = {"cpu": "512MB", "cuda": "4GB"}
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 

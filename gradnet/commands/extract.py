@@ -40,7 +40,10 @@ class Extract(ExtractionSettings, NetworkSettings):
                 print(f"{path.parameter} takes the general engine: {path.reason}")
         free = found.free_bytes
         there = "" if free is None else f", {readable_bytes(free)} are free"
-        left = readable_seconds(extraction.seconds_per_sample() * found.samples)
+        seconds = (
+            extraction.seconds_per_sample() * found.samples if found.samples else 0
+        )
+        left = readable_seconds(seconds)
         print(f"to write: {readable_bytes(found.bytes)}{there}; about {left}")
         if self.plan_only:
             return
