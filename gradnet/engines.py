@@ -114,7 +114,8 @@ class Engines:
         self, x: Tensor, labels: Tensor, out: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, dict[str, list[Factors]]]:
         if not labels.numel():
-            return self.model(x), {name: [] for name in self.layout.shapes}
+            logits = self.model(x).detach()
+            return logits, {name: [] for name in self.layout.shapes}
 
         def cotangents_of(logits: Tensor) -> Tensor:
             return loss_cotangents(self.loss, logits, labels)

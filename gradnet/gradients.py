@@ -258,7 +258,8 @@ class GradientExtractor:
         """How many samples fit the memory, measured on one at one and at two labels."""
         if not labels.numel():
             return max(1, len(x))
-        key = x.shape[1:], x.dtype, x.device, reduction
+        about = None if reduction is None else repr(reduction.to_dict())
+        key = x.shape[1:], x.dtype, x.device, about
 
         def read(num_labels: int) -> None:
             at = labels[:1, :1].expand(1, num_labels)
@@ -300,7 +301,8 @@ class GradientExtractor:
         refuse_changing_layers(self.model)
         if x.is_floating_point() and not torch.isfinite(x).all():
             raise GradnetError("the input has values that are not finite")
-        probe = x[:1] if len(x) else x.new_zeros(1, *x.shape[1:])
+        # A copy: the model may overwrite it.
+        probe = x[:1].clone() if len(x) else x.new_zeros(1, *x.shape[1:])
         with torch.no_grad():
             logits = self.model(probe)
         if not isinstance(logits, Tensor) or logits.dim() != 2:

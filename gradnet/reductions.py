@@ -100,7 +100,7 @@ class Projection:
 
     def _matrix(self, name: str, role: str, size: int, like: FactoredBlock) -> Tensor:
         """``(self.size, size)``; drawn once, on the CPU, the same on every machine."""
-        key = name, role, like.dtype, like.device
+        key = name, role, size, like.dtype, like.device
         if key not in self._matrices:
             generator = make_generator("projection", self.seed, name, role)
             shape = self.size, size

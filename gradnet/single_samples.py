@@ -21,10 +21,12 @@ def gradients_one_by_one(
         cotangents: of each sample's logits, ``(N, 1, K)``.
 
     Returns:
-        Parameter name -> ``(N, 1, *shape)``.
+        Parameter name -> ``(N, 1, *shape)``; parameters that have no part in the
+        logits are left out.
     """
     weights = {name: model.get_parameter(name).detach().clone() for name in names}
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    reached = set()
     for weight in weights.values():
         weight.requires_grad_()
     for sample, cotangent in zip(x, cotangents, strict=True):
@@ -34,7 +36,13 @@ def gradients_one_by_one(
                 logits, list(weights.values()), cotangent, allow_unused=True
             )
         for (name, weight), gradient in zip(weights.items(), found, strict=True):
+            if gradient is not None:
+                reached.add(name)
             rows[name].append(
-                torch.zeros_like(weight) if gradient is None else gradient
+                torch.zeros_like(weight) if gradient is None else gradient.to_dense()
             )
-    return {name: torch.stack(found)[:, None] for name, found in rows.items()}
+    return {
+        name: torch.stack(found)[:, None]
+        for name, found in rows.items()
+        if name in reached
+    }

@@ -120,6 +120,114 @@ def test_an_overwritten_input_is_noticed() -> None:
         extractor.all_labels(torch.randn(3, 4))
 
 
+def test_another_length_is_verified_anew() -> None:
+    """Merged token by token, one token looks like one that is read sample by sample."""
+    case = layer_case("mixed")
+    inner = case.model[0]
+    model = nn.Sequential(inner, nn.Tanh(), Mean(), nn.Linear(3, NUM_CLASSES).double())
+    extractor = GradientExtractor(model, biases=True)
+    for length in (1, 7):
+        x = torch.randn(4, length, 4, dtype=torch.float64)
+        found = Case(model, x, torch.zeros(4).long())
+        assert_same(extractor.all_labels(x), expected(found))
+
+
+class Mean(nn.Module):
+    """The mean over the tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1)
+
+
+def test_weights_that_changed_are_verified_anew() -> None:
+    """A gate that is shut hides a second use of the weight."""
+    found = layer_case("elsewhere")
+    gated = Gated().double()
+    model = nn.Sequential(gated, nn.Linear(4, NUM_CLASSES).double())
+    extractor = GradientExtractor(model, biases=True)
+    case = Case(model, found.x, found.y)
+    assert_same(extractor.all_labels(found.x), expected(case))
+    with torch.no_grad():
+        gated.gate.fill_(1.0)
+    assert_same(extractor.all_labels(found.x), expected(case))
+
+
+class Gated(nn.Module):
+    """A weight whose second use counts as much as a gate lets through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.layer(x).tanh()
+        return hidden + self.gate * functional.linear(hidden, self.layer.weight)
+
+
+def test_a_layer_that_was_replaced_is_told() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, NUM_CLASSES))
+    extractor = GradientExtractor(model)
+    extractor.all_labels(torch.randn(2, 4))
+    model[1] = nn.Linear(4, NUM_CLASSES)
+    with pytest.raises(GradnetError, match="layer '1' was replaced"):
+        extractor.all_labels(torch.randn(2, 4))
+
+
+def test_random_numbers_are_noticed_at_every_call() -> None:
+    class Dropping(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.dropout(super().forward(x), 1e-9, self.training)
+
+    model = nn.Sequential(Dropping(4, 4), nn.Linear(4, NUM_CLASSES)).eval()
+    extractor = GradientExtractor(model, layers="1")
+    extractor.all_labels(torch.randn(3, 4))
+    model.train()
+    with pytest.raises(GradnetError, match="random numbers"):
+        extractor.all_labels(torch.randn(3, 4))
+
+
+def test_inputs_given_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, NUM_CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(input=x)
+
+    model, x = Named().double(), torch.randn(3, 4, dtype=torch.float64)
+    extractor = GradientExtractor(model, biases=True, engine="factored")
+    assert_same(extractor.all_labels(x), expected(Case(model, x, x)))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_a_layer_called_once_a_sample(count: int) -> None:
+    class OneByOne(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.layer(sample) for sample in x])
+
+    model = nn.Sequential(OneByOne(), nn.Linear(6, NUM_CLASSES)).double()
+    x = torch.randn(count, 6, dtype=torch.float64)
+    gradients = GradientExtractor(model, biases=True).all_labels(x)
+    assert_same(gradients, expected(Case(model, x, x)))
+
+
+def test_the_users_input_is_left_as_it_was() -> None:
+    class Overwriting(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(1.5))
+
+    x = torch.randn(3, 4)
+    before = x.clone()
+    GradientExtractor(Overwriting(4, NUM_CLASSES), engine="auto").explain(x)
+    assert torch.equal(x, before)
+
+
 def test_frozen_layers_may_be_followed_by_operations_in_place() -> None:
     found = layer_case("overwriting")
     found.model.requires_grad_(False)
@@ -168,6 +276,8 @@ def test_nothing_is_left_after_an_exception() -> None:
         extractor.all_labels(torch.randn(5, 4))
     assert not model.layer._forward_hooks and not model.training
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    layers = extractor._engines._factored.layers.values()
+    assert not any(layer.calls for layer in layers)
     assert_same(model.state_dict(), before)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gradnet import reductions
 from gradnet.errors import GradnetError
 from gradnet.gradients import GradientExtractor
+from gradnet.peak_memory import peak_bytes
 from gradnet.reductions import Norm, Projection, Subset
 
 LAYERS = ["linear on tokens", "conv2d, groups", "transposed conv2d", "unused", "prelu"]
@@ -125,6 +126,29 @@ def test_another_seed_is_another_projection() -> None:
         for seed in (1, 2, 1)
     )
     assert torch.equal(one, three) and not torch.allclose(one, two)
+
+
+def test_one_projection_serves_several_networks() -> None:
+    projection = Projection(2)
+    for name in ("linear on tokens", "conv2d"):
+        found = layer_case(name)
+        logits, projected = GradientExtractor(found.model).reduced(found.x, projection)
+        assert projected["0"].shape == (4, 3, 2)
+
+
+def test_the_budget_counts_projections_at_every_label() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 50))
+    x = torch.randn(500, 64)
+    labels = torch.arange(50).expand(500, -1)
+    budget = 20_000_000
+    extractor = GradientExtractor(model, max_memory=budget)
+    chunk = extractor.samples_per_chunk(x, labels, Projection(16))
+    part = Projection(16)
+    GradientExtractor(model, chunk_size=chunk).reduced(x[:1], part)
+    single = GradientExtractor(model, chunk_size=chunk)
+    single.reduced(x[:2], part)
+    peak = peak_bytes(lambda: single.reduced(x[:chunk], part), torch.device("cpu"))
+    assert 0.5 * budget <= peak <= 1.15 * budget
 
 
 def test_no_samples() -> None:
