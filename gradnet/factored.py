@@ -20,12 +20,12 @@ from gradnet.errors import GradnetError
 from gradnet.evaluation_mode import differentiable_attention, layerwise_attention
 from gradnet.factors import Factors
 from gradnet.layer_rules import LayerRules, rules_of
-from gradnet.single_samples import gradients_one_by_one
+from gradnet.single_samples import (
+    gradients_one_by_one,
+    probe_cotangents,
+    why_wrong,
+)
 
-# Against gradients of single samples, relative to their norm: far above rounding, far
-# below what a layer adds that was overlooked.
-AGREEMENT = {torch.float64: 1e-7, torch.float32: 1e-4}
-ROUGH_AGREEMENT = 0.03
 PROBE_SAMPLES = 3
 
 
@@ -96,6 +96,7 @@ class FactoredEngine:
         self.reasons: dict[str, str] = {}
         self.layers: dict[str, Layer] = {}
         self._verified: set[object] = set()
+        self._verified_state: object = None
         wanted = {id(model.get_parameter(name)): name for name in parameters}
         for layer_name, module in model.named_modules():
             for leaf, parameter in module.named_parameters(recurse=False):
@@ -260,28 +261,29 @@ class FactoredEngine:
         Args:
             x: ``(N, ...)``; a few are used, the first and the last among them.
         """
-        several = len(x) > 1
-        key = x.shape[1:], several, self._state()
+        state, several = self._state(), len(x) > 1
+        if state != self._verified_state:
+            self._verified, self._verified_state = set(), state
+        key = x.shape[1:], several
         if not self.names or not len(x) or key in self._verified:
             return
-        self._verified.add(key)
         chosen = torch.linspace(0, len(x) - 1, PROBE_SAMPLES if several else 1)
         x = x[chosen.long().to(x.device)].detach()
         try:
-            logits, found = self.read(x, _probe_cotangents)
-            cotangents = _probe_cotangents(logits)
+            logits, found = self.read(x, probe_cotangents)
+            cotangents = probe_cotangents(logits)
             expected = gradients_one_by_one(self.model, self.names, x, cotangents)
         except RuntimeError as error:  # of torch, which cannot differentiate it so
             self._give_up(self.names, str(error).splitlines()[0])
             return
-        tolerance = AGREEMENT.get(logits.dtype, ROUGH_AGREEMENT)
         for name in [name for name in found if name in expected]:
-            reason = _why_wrong(found[name], expected[name], tolerance)
+            reason = why_wrong(found[name], expected[name])
             if reason:
                 self._give_up([name], reason)
+        self._verified.add(key)
 
     def _state(self) -> object:
-        """What changes when a weight, a buffer's owner or a mode of the model does."""
+        """What changes when a weight or a mode of the model does."""
         weights = tuple((id(p), p._version) for p in self.model.parameters())
         return hash((weights, tuple(m.training for m in self.model.modules())))
 
@@ -290,27 +292,6 @@ class FactoredEngine:
             self.reasons[name] = reason
             for layer in self.layers.values():
                 layer.leaves = {k: v for k, v in layer.leaves.items() if v != name}
-
-
-def _why_wrong(
-    found: Sequence[Factors], expected: Tensor, tolerance: float
-) -> str | None:
-    """Why factors do not make the gradients ``(N, 1, *shape)`` of single samples."""
-    if not found:
-        return "is used, but not by a call of its layer"
-    actual = torch.zeros_like(expected)
-    try:
-        for factors in found:
-            factors.form(actual, add=True)
-    except (RuntimeError, IndexError) as error:
-        return f"does not fit its layer's rule: {str(error).splitlines()[0]}"
-    difference = torch.linalg.vector_norm(actual - expected)
-    if difference <= tolerance * torch.linalg.vector_norm(expected):
-        return None
-    return (
-        "differs from the gradient of a single sample: it is used in another way than "
-        "by its layer's forward pass"
-    )
 
 
 def _recorder(layer: Layer) -> Callable[..., Tensor | None]:
@@ -348,9 +329,3 @@ def _apply_rules(layer: Layer, call: Call, count: int) -> Iterator[tuple[str, Fa
     for leaf, name in layer.leaves.items():
         for part, cotangents in parts:
             yield name, layer.rules.rules[leaf](layer.module, part, cotangents)
-
-
-def _probe_cotangents(logits: Tensor) -> Tensor:
-    """Other numbers for each sample and logit, ``(N, 1, K)``; the same every time."""
-    count = torch.arange(1, logits.numel() + 1, device=logits.device)
-    return torch.sin(count.to(logits.dtype)).view(len(logits), 1, -1)

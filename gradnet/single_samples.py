@@ -1,12 +1,18 @@
 """Gradients of single samples by plain backward passes: slow, and beyond doubt."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from gradnet.evaluation_mode import layerwise_attention
+from gradnet.factors import Factors
+
+# Against gradients of single samples, relative to their norm: far above rounding, far
+# below what a layer adds that was overlooked.
+AGREEMENT = {torch.float64: 1e-7, torch.float32: 1e-4}
+ROUGH_AGREEMENT = 0.03
 
 
 def gradients_one_by_one(
@@ -46,3 +52,29 @@ def gradients_one_by_one(
         for name, found in rows.items()
         if name in reached
     }
+
+
+def probe_cotangents(logits: Tensor) -> Tensor:
+    """Other numbers for each sample and logit, ``(N, 1, K)``; the same every time."""
+    count = torch.arange(1, logits.numel() + 1, device=logits.device)
+    return torch.sin(count.to(logits.dtype)).view(len(logits), 1, -1)
+
+
+def why_wrong(found: Sequence[Factors], expected: Tensor) -> str | None:
+    """Why factors do not make the gradients ``(N, 1, *shape)`` of single samples."""
+    if not found:
+        return "is used, but not by a call of its layer"
+    actual = torch.zeros_like(expected)
+    try:
+        for factors in found:
+            factors.form(actual, add=True)
+    except (RuntimeError, IndexError) as error:
+        return f"does not fit its layer's rule: {str(error).splitlines()[0]}"
+    tolerance = AGREEMENT.get(expected.dtype, ROUGH_AGREEMENT)
+    difference = torch.linalg.vector_norm(actual - expected)
+    if difference <= tolerance * torch.linalg.vector_norm(expected):
+        return None
+    return (
+        "differs from the gradient of a single sample: it is used in another way than "
+        "by its layer's forward pass"
+    )

@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import store_cases
 import torch
 from hypothesis import settings
+
+from gradnet.store import GradientStore
 
 settings.register_profile("gradnet", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("gradnet")
@@ -22,6 +25,20 @@ def seeded() -> None:
 def real_data() -> Path:
     """The folder of ``cifar10.npz`` and ``mnist.npz``."""
     return Path(os.environ["GRADNET_DATA"])
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small store, to be read only."""
+    folder = tmp_path_factory.mktemp("store")
+    store_cases.write(folder)
+    return folder
+
+
+@pytest.fixture
+def store(store_folder: Path) -> GradientStore:
+    """The same, open."""
+    return GradientStore(str(store_folder))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,18 +18,6 @@ from gradnet.store_shard import shard_name
 NUM_ROWS = 46
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    write(folder)
-    return folder
-
-
-@pytest.fixture
-def store(folder: Path) -> GradientStore:
-    return GradientStore(str(folder))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("where", ["folder", "memory"])
 def test_round_trip(tmp_path: Path, dtype: torch.dtype, where: str) -> None:
@@ -57,9 +45,9 @@ def test_what_the_manifest_says(store: GradientStore) -> None:
     rows=st.tuples(st.integers(0, NUM_ROWS), st.integers(0, NUM_ROWS)).map(sorted),
     blocks=st.none() | st.lists(st.sampled_from(["conv", ""]), unique=True),
 )
-def test_ranges(folder: Path, rows: list[int], blocks: list[str] | None) -> None:
+def test_ranges(store_folder: Path, rows: list[int], blocks: list[str] | None) -> None:
     start, stop = rows
-    found = GradientStore(str(folder)).read(start, stop, blocks)
+    found = GradientStore(str(store_folder)).read(start, stop, blocks)
     names = ["conv", ""] if blocks is None else blocks
     wanted = {"index", "label", "target", "logits"} | {f"block/{n}" for n in names}
     everything = make_rows(make_plan(), 0, 23)
@@ -185,8 +173,10 @@ def test_damaged_manifest_is_told(tmp_path: Path) -> None:
 
 
 @given(samples=st.lists(st.integers(0, 22), max_size=9), blocks=st.booleans())
-def test_samples_in_any_order(folder: Path, samples: list[int], blocks: bool) -> None:
-    store = GradientStore(str(folder))
+def test_samples_in_any_order(
+    store_folder: Path, samples: list[int], blocks: bool
+) -> None:
+    store = GradientStore(str(store_folder))
     chosen = ["conv"] if blocks else None
     whole = store.read(blocks=chosen)
     expected = {n: v.unflatten(0, (23, 2))[samples] for n, v in whole.items()}

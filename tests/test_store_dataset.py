@@ -15,18 +15,6 @@ from gradnet.store import GradientStore
 from gradnet.store_dataset import ShardBatches, StoreDataset, shard_order
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    write(folder)
-    return folder
-
-
-@pytest.fixture
-def store(folder: Path) -> GradientStore:
-    return GradientStore(str(folder))
-
-
 def test_samples_are_items(store: GradientStore) -> None:
     data = StoreDataset(store, ["conv"])
     assert len(data) == 23
@@ -60,9 +48,9 @@ def test_loader_gives_every_sample_once(store: GradientStore) -> None:
     epoch=st.integers(),
 )
 def test_batches_keep_to_a_window_of_shards(
-    folder: Path, size: int, window: int, seed: int, epoch: int
+    store_folder: Path, size: int, window: int, seed: int, epoch: int
 ) -> None:
-    batches = ShardBatches(GradientStore(str(folder)), size, seed, window)
+    batches = ShardBatches(GradientStore(str(store_folder)), size, seed, window)
     batches.set_epoch(epoch)
     found = list(batches)
     assert found == list(batches)
