@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--size", type=int, default=512, help="numbers a block")
-    parser.add_argument("--max-memory", default="500MB", help="of one chunk")
+    parser.add_argument("--max-memory", default="256MB", help="of one chunk")
     parser.add_argument("--seeds", type=int, default=5, help="for the inner products")
     parser.add_argument("--out", default="benchmarks/results/projection.json")
     arguments = parser.parse_args()
