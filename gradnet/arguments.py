@@ -32,20 +32,41 @@ def parse(
     Returns:
         The object, and the YAML of all its values.
     """
-    description = (settings.__doc__ or "").partition("\n")[0]
+    (made,), text = parse_several([settings], program, arguments)
+    return made, text
+
+
+def parse_several(
+    settings: Sequence[type[Any]], program: str, arguments: Sequence[str]
+) -> tuple[list[Any], str]:
+    """Make several settings objects from arguments that stand side by side.
+
+    Args:
+        settings: dataclasses that share no field; the first one's docstring describes.
+        program: what the user calls, for the help text.
+        arguments: as for :func:`parse`.
+
+    Returns:
+        An object of each, and the YAML of all their values.
+    """
+    description = (settings[0].__doc__ or "").partition("\n")[0]
     parser = ArgumentParser(prog=program, description=description)
     parser.add_argument("--config", action="config", help="a YAML file of options")
-    parser.add_class_arguments(settings, as_positional=True)
+    for kind in settings:
+        parser.add_class_arguments(kind, as_positional=True)
     values = parser.parse_args(_complete(settings, arguments))
     text = parser.dump(values, skip_unset=False)
     ready = vars(parser.instantiate(values))
-    names = [f.name for f in dataclasses.fields(settings)]  # type: ignore[arg-type]
-    return settings(**{name: ready[name] for name in names}), text
+    made = []
+    for kind in settings:
+        names = [field.name for field in dataclasses.fields(kind)]
+        made.append(kind(**{name: ready[name] for name in names}))
+    return made, text
 
 
-def _complete(settings: type, arguments: Sequence[str]) -> list[str]:
+def _complete(settings: Sequence[type], arguments: Sequence[str]) -> list[str]:
     """Put ``--seeds 0 1 2`` and ``--download`` as jsonargparse wants them."""
-    kinds = dict(_option_kinds(settings, "--"))
+    kinds = {k: v for kind in settings for k, v in _option_kinds(kind, "--")}
     done: list[str] = []
     rest = list(arguments)
     while rest:

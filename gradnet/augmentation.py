@@ -61,6 +61,11 @@ class Augmentation:
             )
         return channels, self.crop, self.crop
 
+    @property
+    def is_random(self) -> bool:
+        """Whether an image may look different every time it is trained on."""
+        return self.crop is not None or self.flip or self.contrast is not None
+
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augmented ``(N, C, h, w)`` float32 of uint8 images ``(N, C, H, W)``.
 

@@ -142,6 +142,15 @@ class Problem:
         return self._samples(self.splits.gradnet_train, self.splits.gradnet_validation)
 
     @property
+    def all_training(self) -> Samples:
+        """Both halves, for what is not trained in two steps."""
+        splits = self.splits
+        return self._samples(
+            torch.cat([splits.base_train, splits.gradnet_train]),
+            torch.cat([splits.base_validation, splits.gradnet_validation]),
+        )
+
+    @property
     def test(self) -> Samples:
         """The test set, as what is evaluated on; nothing trains on it."""
         images, labels = self.data.x_test, self.data.y_test

@@ -111,8 +111,10 @@ class RunFolder:
 
 
 def piece(key: Key, suffix: str) -> Path:
-    """The relative path of what belongs to one row."""
-    folder = Path(f"seed-{key['seed']}") / f"level-{key['level']:g}"
+    """The relative path of what belongs to one row; a growth run has no level."""
+    folder = Path(f"seed-{key['seed']}")
+    if "level" in key:
+        folder /= f"level-{key['level']:g}"
     return folder / f"{key['method']}{suffix}"
 
 
@@ -120,7 +122,8 @@ def describe(key: Key) -> str:
     """A piece's name in messages."""
     if "method" not in key:
         return f"base network, seed {key['seed']}"
-    return f"seed {key['seed']}, level {key['level']:g}, {key['method']}"
+    level = f", level {key['level']:g}" if "level" in key else ""
+    return f"seed {key['seed']}{level}, {key['method']}"
 
 
 def read_rows(folder: str | Path) -> list[Row]:
@@ -129,13 +132,13 @@ def read_rows(folder: str | Path) -> list[Row]:
     Raises:
         GradnetError: there is none.
     """
-    paths = sorted(Path(folder).glob("results/seed-*/level-*/*.json"))
+    paths = sorted(Path(folder).glob("results/seed-*/**/*.json"))
     if not paths:
         raise GradnetError(
             f"{folder} has no results; make some with gradnet reproduce --out {folder}"
         )
     rows: list[Row] = [read_json(path) for path in paths]
-    return sorted(rows, key=lambda row: (row["seed"], row["level"]))
+    return sorted(rows, key=lambda row: (row["seed"], row.get("level", 0)))
 
 
 def plain(value: object) -> Any:
@@ -148,8 +151,12 @@ def plain(value: object) -> Any:
 
 
 def rounded(values: Key) -> Row:
-    """The values, with four decimals."""
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
+    """The values, with four decimals; small ones with four digits."""
+
+    def short(value: float) -> float:
+        return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
+
+    return {k: short(v) if isinstance(v, float) else v for k, v in values.items()}
 
 
 def first_difference(before: Any, now: Any, name: str = "") -> str:

@@ -20,24 +20,43 @@ class SupervisedTask:
         samples: what it is trained and validated on.
         batch_size: samples a step.
         seed: of the order and of the augmentation.
+        shuffle: a new order every epoch; otherwise always that of ``samples.train``.
     """
 
     def __init__(
-        self, module: nn.Module, samples: Samples, batch_size: int, seed: int
+        self,
+        module: nn.Module,
+        samples: Samples,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
     ) -> None:
         self.module, self.samples = module, samples
-        self.batches = Batches(samples.train, batch_size, seed)
+        self.batches = Batches(samples.train, batch_size, seed, shuffle)
         self.seed = seed
 
     def losses(self, step: int) -> Iterator[Tensor]:
         """The mean cross-entropy of one batch, in one part."""
         x, y = augmented_batch(self.samples, self.batches(step), self.seed, step)
-        self.module.train()
+        set_training_mode(self.module)
         yield functional.cross_entropy(self.module(x), y)
 
     def evaluate(self) -> dict[str, float]:
         """Accuracy and mean loss on the validation part, in evaluation mode."""
         return evaluate(self.module, self.samples)
+
+
+def set_training_mode(module: nn.Module) -> None:
+    """Training mode for all but what is frozen, whose running statistics stay too.
+
+    What has no parameters follows the module that it is a part of: so the dropout of a
+    frozen block is off.
+    """
+    module.train()
+    for layer in module.modules():
+        parameters = list(layer.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            layer.eval()
 
 
 def augmented_batch(
@@ -55,10 +74,18 @@ class Batches:
     """The indices of each step's batch: a new seeded shuffle every epoch.
 
     A batch that an epoch's end would cut short is left out of that epoch.
+
+    Args:
+        indices: of the samples ``(N,)``.
+        batch_size: samples a step.
+        seed: of the shuffles.
+        shuffle: false keeps the order of ``indices``.
     """
 
-    def __init__(self, indices: Tensor, batch_size: int, seed: int) -> None:
-        self.indices, self.seed = indices, seed
+    def __init__(
+        self, indices: Tensor, batch_size: int, seed: int, shuffle: bool = True
+    ) -> None:
+        self.indices, self.seed, self.shuffle = indices, seed, shuffle
         self.batch_size = min(batch_size, len(indices))
         self.steps_per_epoch = len(indices) // self.batch_size
         self._shuffled: tuple[int, Tensor] | None = None
@@ -66,11 +93,13 @@ class Batches:
     def __call__(self, step: int) -> Tensor:
         """The indices ``(N,)`` of a step, counted from 0."""
         epoch, place = divmod(step, self.steps_per_epoch)
+        start = place * self.batch_size
+        if not self.shuffle:
+            return self.indices[start : start + self.batch_size]
         if self._shuffled is None or self._shuffled[0] != epoch:
             generator = make_generator("order", self.seed, epoch)
             order = torch.randperm(len(self.indices), generator=generator)
             self._shuffled = epoch, self.indices[order]
-        start = place * self.batch_size
         return self._shuffled[1][start : start + self.batch_size]
 
 

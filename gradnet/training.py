@@ -155,6 +155,21 @@ class Watch:
     description: str = "training"
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a longer run, which goes on afterwards with another network.
+
+    Attributes:
+        first: the step that it starts from, counted over the whole run.
+        last: the step that it ends at; the schedule is that of the whole run.
+        optimizer: with the state that it starts from.
+    """
+
+    first: int
+    last: int
+    optimizer: torch.optim.Optimizer
+
+
 def fit(
     task: Task,
     settings: TrainingSettings,
@@ -162,6 +177,7 @@ def fit(
     seed: int = 0,
     watch: Watch | None = None,
     is_enough: Callable[[dict[str, float]], bool] = lambda record: False,
+    part: Part | None = None,
 ) -> History:
     """Train ``task.module``; it ends with its best weights on the validation part.
 
@@ -172,17 +188,19 @@ def fit(
         watch: see :class:`Watch`.
         is_enough: called with the record of each evaluation, again for the last one
             when a run is resumed; true ends the run.
+        part: the steps to do, when not all; the module then ends with its last
+            weights.
 
     Raises:
         GradnetError: the loss is not finite, or the checkpoint is of another run.
     """
     watch = watch or Watch()
-    run = _Run(task, settings, seed, watch)
+    run = _Run(task, settings, seed, watch, part)
     run.resume()
     watch.on_resume(run.history.records)
     with (
         isolated_randomness(),
-        progress(watch.description, settings.steps, done=run.step) as advance,
+        progress(watch.description, run.last, done=run.step) as advance,
     ):
         while True:
             if not run.is_evaluation_due():
@@ -196,7 +214,8 @@ def fit(
                 break
             run.train_step()
             advance(1)
-    task.module.load_state_dict(run.best_state)
+    if run.keeps_best:
+        task.module.load_state_dict(run.best_state)
     return run.history
 
 
@@ -209,21 +228,24 @@ class _Run:
         settings: TrainingSettings,
         seed: int,
         watch: Watch,
+        part: Part | None,
     ) -> None:
         self.task, self.settings, self.seed = task, settings, seed
         self.checkpoint = watch.checkpoint
         self.identity = {**watch.identity, "settings": repr(settings), "seed": seed}
-        self.optimizer = settings.make_optimizer(task.module)
+        self.keeps_best = part is None
+        part = part or Part(0, settings.steps, settings.make_optimizer(task.module))
+        self.first, self.last, self.optimizer = part.first, part.last, part.optimizer
         self.history = History()
-        self.step = 0
+        self.step = self.first
         self.loss_sum, self.loss_count = 0.0, 0
         self.best_state: dict[str, Tensor] = {}
         self.last_save = time.monotonic()
 
     def is_evaluation_due(self) -> bool:
-        """At step 0, every so often, and at the end."""
-        at_end = self.step >= self.settings.steps
-        return at_end or self.step % self.settings.evaluate_every == 0
+        """At the start, every so often, and at the end."""
+        at_an_end = self.step == self.first or self.step >= self.last
+        return at_an_end or self.step % self.settings.evaluate_every == 0
 
     def is_evaluated(self) -> bool:
         records = self.history.records
@@ -234,7 +256,7 @@ class _Run:
         worn_out = (
             patience is not None and self.history.evaluations_since_best >= patience
         )
-        return worn_out or self.step >= self.settings.steps
+        return worn_out or self.step >= self.last
 
     def train_step(self) -> None:
         start = time.monotonic()
@@ -268,7 +290,8 @@ class _Run:
         self.loss_sum, self.loss_count = 0.0, 0
         if not self.history.records or _rank(record) > _rank(self.history.best):
             self.history.best_step = self.step
-            self.best_state = copy.deepcopy(self.task.module.state_dict())
+            if self.keeps_best:
+                self.best_state = copy.deepcopy(self.task.module.state_dict())
         self.history.records.append(record)
         self._count_time(start, training=False)
         record["seconds"] = round(self.history.seconds, 3)

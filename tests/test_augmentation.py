@@ -231,3 +231,22 @@ def test_crop_that_does_not_fit_is_refused(crop: int) -> None:
     ):
         with pytest.raises(GradnetError, match=reason):
             use()
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "expected"),
+    [
+        (PLAIN, False),
+        (Augmentation(whiten=True), False),
+        (Augmentation(crop=5), True),
+        (Augmentation(flip=True), True),
+        (Augmentation(contrast=(0.5, 1.5)), True),
+    ],
+)
+def test_what_is_not_random_is_the_same_in_training_and_evaluation(
+    augmentation: Augmentation, expected: bool
+) -> None:
+    assert augmentation.is_random is expected
+    images = make_images(count=20)
+    trained = augmentation.train(images, make_generator(1))
+    assert torch.equal(trained, augmentation.evaluate(images)) is not expected

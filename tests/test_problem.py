@@ -132,3 +132,16 @@ def test_too_few_images_are_refused(tmp_path: Path) -> None:
 def test_unknown_device_is_refused_before_loading() -> None:
     with pytest.raises(GradnetError, match="device 'abacus' cannot be used"):
         make_problem(ProblemSettings(data="no such data", device="abacus"))
+
+
+def test_all_training_images_are_both_halves(tmp_path: Path) -> None:
+    problem = make_toy(tmp_path)
+    whole, halves = problem.all_training, (problem.base_half, problem.gradnet_half)
+    for part in ("train", "validation"):
+        expected = torch.cat([getattr(half, part) for half in halves])
+        assert torch.equal(getattr(whole, part), expected)
+    everything = torch.cat([whole.train, whole.validation])
+    assert sorted(everything.tolist()) == list(range(40))
+    assert whole.images is problem.data.x_train
+    assert whole.labels is problem.data.y_train
+    assert whole.augmentation == problem.augmentation and whole.num_classes == 3

@@ -4,7 +4,14 @@ import pytest
 
 from gradnet.errors import GradnetError
 from gradnet.files import JsonLines
-from gradnet.run_folder import RunFolder, first_difference, plain, read_rows
+from gradnet.run_folder import (
+    RunFolder,
+    describe,
+    first_difference,
+    plain,
+    read_rows,
+    rounded,
+)
 
 KEY = {"seed": 0, "level": 0.5, "method": "default"}
 IDENTITY = {"problem": {"data_fingerprint": "abc"}, "model": "mlp"}
@@ -69,3 +76,27 @@ def test_differences_are_named():
     before, now = {"a": {"b": [1, 2]}}, plain({"a": {"b": (1, 3)}})
     assert first_difference(before, now) == "a.b was [1, 2], now [1, 3]"
     assert first_difference({}, {"new": 1}) == "new was None, now 1"
+
+
+def test_rows_need_no_level(folder):
+    key = {"seed": 2, "method": "grown"}
+    folder.finish(key, {"test_accuracy": 0.5})
+    folder.finish({**key, "seed": 1}, {"test_accuracy": 0.5})
+    folder.finish(KEY, {"test_accuracy": 0.5})
+    assert folder.result(key) == folder.path / "results/seed-2/grown.json"
+    assert folder.checkpoint(key) == folder.path / "checkpoints/seed-2/grown.pt"
+    rows = read_rows(folder.path)
+    assert [(row["seed"], row["method"]) for row in rows] == [
+        (0, "default"),
+        (1, "grown"),
+        (2, "grown"),
+    ]
+    assert folder.watch(key).description == describe(key) == "seed 2, grown"
+    assert describe(KEY) == "seed 0, level 0.5, default"
+    assert describe({"seed": 3}) == "base network, seed 3"
+
+
+def test_small_numbers_keep_their_digits():
+    values = {"a": 0.123456, "b": 1234.56789, "c": 1.23456e-7, "d": 3, "e": 0.0}
+    expected = {"a": 0.1235, "b": 1234.5679, "c": 1.235e-7, "d": 3, "e": 0.0}
+    assert rounded(values) == expected

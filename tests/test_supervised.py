@@ -14,6 +14,7 @@ from gradnet.supervised import (
     augmented_batch,
     evaluate,
     evaluate_scores,
+    set_training_mode,
 )
 
 
@@ -65,3 +66,49 @@ def test_a_task_trains_in_training_mode_and_evaluates_in_evaluation_mode():
     first, second = task.evaluate(), evaluate(model, image_samples())
     assert not model.training and 0 <= first["accuracy"] <= 1
     assert set(first) == set(second) == {"accuracy", "loss"}
+
+
+def test_without_shuffling_every_epoch_has_the_order_of_the_indices():
+    indices = torch.randperm(11) + 5
+    batches = Batches(indices, 4, seed=0, shuffle=False)
+    for epoch in range(2):
+        found = torch.cat([batches(2 * epoch), batches(2 * epoch + 1)])
+        assert torch.equal(found, indices[:8])
+    task = SupervisedTask(nn.Identity(), image_samples(), 4, seed=0, shuffle=False)
+    assert task.batches(5).tolist() == [0, 1, 2, 3]
+
+
+def frozen_and_not():
+    frozen = nn.Sequential(
+        nn.Conv2d(1, 3, 1),
+        nn.BatchNorm2d(3),
+        nn.Dropout(),
+        nn.BatchNorm2d(3, affine=False),
+    )
+    behind = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten())
+    model = nn.Sequential(frozen, behind, nn.Linear(48, 2))
+    frozen.requires_grad_(False)
+    behind[0].bias.requires_grad_(False)  # partly frozen: it trains
+    return model
+
+
+def test_what_is_frozen_is_in_evaluation_mode_while_the_rest_trains():
+    model = frozen_and_not()
+    for _ in range(2):
+        model.eval()
+        set_training_mode(model)
+        assert not any(layer.training for layer in model[0].modules())
+        assert all(layer.training for layer in model[1].modules())
+        assert model.training and model[2].training
+    model.requires_grad_(True)
+    set_training_mode(model)
+    assert all(layer.training for layer in model.modules())
+
+
+def test_running_statistics_of_what_is_frozen_stay():
+    model = frozen_and_not()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    (loss,) = SupervisedTask(model, image_samples(), 8, seed=0).losses(0)
+    loss.backward()
+    for name, value in model.named_buffers():
+        assert torch.equal(value, before[name]) == name.startswith("0."), name

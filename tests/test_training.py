@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from gradnet.errors import GradnetError
 from gradnet.supervised import Batches
-from gradnet.training import TrainingSettings, Watch, fit
+from gradnet.training import Part, TrainingSettings, Watch, fit
 
 
 class Regression:
@@ -156,3 +156,72 @@ def test_the_callers_generator_is_left_alone():
     torch.manual_seed(5)
     fit(task, SETTINGS)
     assert torch.equal(torch.rand(3), expected)
+
+
+def parts_of(task, ends, watch=None):
+    """Train in parts with one optimizer; the histories."""
+    optimizer = SETTINGS.make_optimizer(task.module)
+    starts = [0, *ends[:-1]]
+    return [
+        fit(task, SETTINGS, seed=3, watch=watch, part=Part(first, last, optimizer))
+        for first, last in zip(starts, ends, strict=True)
+    ]
+
+
+def test_parts_of_a_run_are_the_run():
+    """Its schedule, its draws and its batches; each part is evaluated at both ends."""
+    whole, divided = Regression(), Regression()
+    optimizer = SETTINGS.make_optimizer(whole.module)
+    expected = fit(whole, SETTINGS, seed=3, part=Part(0, 30, optimizer))
+    histories = parts_of(divided, [7, 22, 30])
+    assert torch.equal(whole.module[0].weight, divided.module[0].weight)
+    steps = [[record["step"] for record in history.records] for history in histories]
+    assert steps == [[0, 5, 7], [7, 10, 15, 20, 22], [22, 25, 30]]
+    found = {r["step"]: r["accuracy"] for h in histories for r in h.records}
+    for record in expected.records:
+        assert found[record["step"]] == record["accuracy"]
+
+
+def test_a_part_ends_with_its_last_weights():
+    task = Regression()
+    scores = iter([0.9, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
+    task.evaluate = lambda: {"accuracy": next(scores), "loss": 1.0}
+    weights = []
+    losses = task.losses
+
+    def spied(step):
+        weights.append(task.module[0].weight.detach().clone())
+        yield from losses(step)
+
+    task.losses = spied
+    optimizer = SETTINGS.make_optimizer(task.module)
+    history = fit(task, SETTINGS, part=Part(0, 30, optimizer))
+    assert history.best_step == 0 and len(weights) == 30
+    assert all(not torch.equal(task.module[0].weight, weight) for weight in weights)
+
+
+def test_a_part_of_no_steps_is_evaluated_once():
+    task = Regression()
+    before = task.module[0].weight.detach().clone()
+    (history,) = parts_of(task, [0])
+    assert [record["step"] for record in history.records] == [0]
+    assert torch.equal(task.module[0].weight, before)
+
+
+@pytest.mark.parametrize("stop", [8, 13, 21])
+def test_a_stopped_part_resumes_to_the_same_numbers(tmp_path, monkeypatch, stop):
+    monkeypatch.setattr("gradnet.training.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    watch = Watch(checkpoint=tmp_path / "part.pt")
+
+    def train(fail_at, watch=None):
+        task = Regression()
+        task.fail_at = fail_at
+        part = Part(7, 22, SETTINGS.make_optimizer(task.module))
+        return task, fit(task, SETTINGS, seed=3, watch=watch, part=part)
+
+    whole, expected = train(None)
+    with pytest.raises(KeyboardInterrupt):
+        train(stop, watch)
+    resumed, found = train(None, watch)
+    assert without_times(found.records) == without_times(expected.records)
+    assert torch.equal(resumed.module[0].weight, whole.module[0].weight)
