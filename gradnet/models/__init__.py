@@ -8,7 +8,9 @@ from torch import nn
 
 from gradnet.errors import GradnetError
 from gradnet.models.cnn import cnn2018, cnn_small
+from gradnet.models.convnet import ConvNet
 from gradnet.models.mlp import MLP
+from gradnet.models.resnet import ResNet
 
 
 def build_model(name: str, **arguments: Any) -> nn.Module:
@@ -55,5 +57,7 @@ def shape_arguments(image_shape: tuple[int, ...], num_classes: int) -> dict[str,
 MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "cnn2018": cnn2018,
     "cnn-small": cnn_small,
+    "convnet": ConvNet,
     "mlp": MLP,
+    "resnet14": ResNet,
 }

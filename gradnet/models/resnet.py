@@ -1,0 +1,232 @@
+"""Residual networks that can be cut after any block: the grown network of cornet.
+
+After remko66/cornet2: stages of 2, 5, 5 and 2 blocks with 64 to 512 channels, each
+block ``norm(relu(x + F(x)))``. Every block, and every normalization between them, is a
+child of one :class:`torch.nn.Sequential`, so that what is frozen is a prefix of it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gradnet.errors import GradnetError
+
+STAGES = (2, 5, 5, 2)
+
+
+class PublishedBlock(nn.Module):
+    """``relu(shortcut(x) + F(x))`` with ``F`` = convolution, ReLU, norm, convolution.
+
+    The norm that follows in the published network is a child of the network. Input
+    ``(N, inputs, h, w)``, output ``(N, outputs, h / stride, w / stride)``, rounded up.
+
+    Args:
+        inputs: channels.
+        outputs: channels; where they differ from ``inputs`` the stride is 2 and the
+            shortcut a 1x1 convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        stride = 1 if inputs == outputs else 2
+        self.shortcut = (
+            nn.Identity() if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride)
+        )
+        self.residual = nn.Sequential(
+            OrderedDict(
+                conv0=nn.Conv2d(inputs, outputs, 3, stride, padding=1),
+                relu=nn.ReLU(),
+                norm=keras_norm(outputs),
+                conv1=nn.Conv2d(outputs, outputs, 3, padding=1),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images of features in and out, see the class."""
+        return functional.relu(self.shortcut(x) + self.residual(x))
+
+
+class PreactivationBlock(nn.Module):
+    """``shortcut(x) + F(x)``, ``F`` = norm, ReLU, convolution, twice (He et al. 2016).
+
+    The shortcut has no weights: 2x2 means and channels of zeros where the block widens.
+    So with the last convolution at zero, global means of the channels, and a linear
+    head on them, are what they were without the block; exactly, stride or not.
+
+    Args:
+        inputs: channels.
+        outputs: channels; where they differ from ``inputs`` the stride is 2.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.stride = 1 if inputs == outputs else 2
+        self.new_channels = outputs - inputs
+        self.residual = nn.Sequential(
+            OrderedDict(
+                norm0=nn.BatchNorm2d(inputs),
+                relu0=nn.ReLU(),
+                conv0=nn.Conv2d(inputs, outputs, 3, self.stride, 1, bias=False),
+                norm1=nn.BatchNorm2d(outputs),
+                relu1=nn.ReLU(),
+                conv1=nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images of features in and out, see the class."""
+        kept = x
+        if self.stride == 2:
+            kept = functional.avg_pool2d(x, 2)
+            kept = functional.pad(kept, (0, 0, 0, 0, 0, self.new_channels))
+        return kept + self.residual(x)
+
+
+class NormalizedBlock(PreactivationBlock):
+    """As its base, but with ``F`` = convolution, norm, ReLU, convolution, norm.
+
+    So it is the last norm's scale and shift that make it the identity at zero.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.residual = nn.Sequential(
+            OrderedDict(
+                conv0=nn.Conv2d(inputs, outputs, 3, self.stride, 1, bias=False),
+                norm0=nn.BatchNorm2d(outputs),
+                relu=nn.ReLU(),
+                conv1=nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+                norm1=nn.BatchNorm2d(outputs),
+            )
+        )
+
+
+PRESERVING = {"preactivation": PreactivationBlock, "normalized": NormalizedBlock}
+Style = Literal["published", "preactivation", "normalized"]
+
+
+class ResNet(nn.Sequential):
+    """A stem, the first blocks of a residual network, and a linear head.
+
+    Input ``(N, in_channels, image_size, image_size)``, output logits ``(N, K)``.
+
+    Args:
+        in_channels: 1 or 3.
+        image_size: height and width, in pixels.
+        num_classes: ``K``.
+        width: channels of the first stage; each further stage doubles them.
+        stages: blocks of each stage.
+        blocks: how many of them are there, from the first; None takes all.
+        style: ``published`` as in cornet2, whose head looks at 2x2 means (convolutions
+            of stride 2 are padded on both sides, where Keras pads the far one);
+            ``preactivation`` or ``normalized``, see the blocks, with a head on global
+            means.
+
+    Raises:
+        GradnetError: there are no such blocks, or images of an odd size would have to
+            be halved where the shortcuts are means.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        image_size: int = 32,
+        num_classes: int = 10,
+        width: int = 64,
+        stages: Sequence[int] = STAGES,
+        blocks: int | None = None,
+        style: Style = "published",
+    ) -> None:
+        channels = block_channels(width, stages)
+        blocks = len(channels) if blocks is None else blocks
+        if not 1 <= blocks <= len(channels):
+            raise GradnetError(
+                f"there is no network of {blocks} blocks: stages {list(stages)} have "
+                f"1 to {len(channels)}"
+            )
+        self.style, self.blocks = style, blocks
+        layers = _stem(in_channels, width, style)
+        previous, size = width, image_size
+        for index in range(blocks):
+            outputs = channels[index]
+            if outputs != previous:
+                if style != "published" and size % 2:
+                    raise GradnetError(
+                        f"images of {image_size} x {image_size} cannot be halved as "
+                        f"often as the stages {list(stages)} do, at {size} pixels; "
+                        "take fewer stages or crop the images"
+                    )
+                size = (size + 1) // 2
+            layers |= block_layers(index, previous, outputs, style)
+            previous = outputs
+        super().__init__(layers | _head(previous, size, num_classes, style))
+        if style == "published":
+            initialize_glorot_uniform(self)
+
+
+def block_channels(width: int, stages: Sequence[int]) -> list[int]:
+    """The channels of each block, stage by stage."""
+    return [
+        width * 2**stage for stage, count in enumerate(stages) for _ in range(count)
+    ]
+
+
+def block_layers(
+    index: int, inputs: int, outputs: int, style: str
+) -> OrderedDict[str, nn.Module]:
+    """The children of a network that make up its block ``index``, by name."""
+    if style in PRESERVING:
+        return OrderedDict({f"block{index}": PRESERVING[style](inputs, outputs)})
+    if style != "published":
+        known = ", ".join(("published", *PRESERVING))
+        raise GradnetError(f"no style {style!r}; there are: {known}")
+    return OrderedDict(
+        {
+            f"block{index}": PublishedBlock(inputs, outputs),
+            f"norm{index}": keras_norm(outputs),
+        }
+    )
+
+
+def _stem(in_channels: int, width: int, style: str) -> OrderedDict[str, nn.Module]:
+    conv = nn.Conv2d(in_channels, width, 3, padding=1)
+    if style != "published":
+        return OrderedDict(stem=conv)
+    return OrderedDict(
+        stem_norm0=keras_norm(in_channels),
+        stem=conv,
+        stem_relu=nn.ReLU(),
+        stem_norm1=keras_norm(width),
+    )
+
+
+def _head(
+    channels: int, size: int, num_classes: int, style: str
+) -> OrderedDict[str, nn.Module]:
+    is_published = style == "published"
+    pooled = (size + 1) // 2 if is_published else 1
+    pool = nn.AvgPool2d(2, ceil_mode=True) if is_published else nn.AdaptiveAvgPool2d(1)
+    return OrderedDict(
+        pool=pool,
+        flatten=nn.Flatten(),
+        head=nn.Linear(channels * pooled**2, num_classes),
+    )
+
+
+def keras_norm(channels: int) -> nn.BatchNorm2d:
+    """With Keras' constants; torch counts the momentum from the other end."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+@torch.no_grad()
+def initialize_glorot_uniform(model: nn.Module) -> None:
+    """Weights from U(-a, a), ``a`` = sqrt(6 / (fan in + out)), biases zero: Keras."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
