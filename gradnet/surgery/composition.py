@@ -1,0 +1,57 @@
+"""Several edits, one after the other, as one."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from gradnet.surgery.base import Edit, Origin, certify
+
+
+def compose(edits: Sequence[Edit], probe: Tensor) -> Edit:
+    """The edit from the first network to the last.
+
+    Args:
+        edits: at least one; each begins with the network that the one before gave.
+        probe: inputs ``(N, ...)``, for the certificate.
+    """
+    origins: Mapping[str, Origin] = edits[0].origins
+    for edit in edits[1:]:
+        origins = {
+            name: _followed(origins[origin.source], origin)
+            for name, origin in edit.origins.items()
+            if origin.source in origins
+        }
+    return certify(edits[0].before, edits[-1].model, origins, probe)
+
+
+def _followed(first: Origin, second: Origin) -> Origin:
+    """Where entries come from after both."""
+    indices = dict(first.indices)
+    for dimension, index in second.indices.items():
+        earlier = indices.get(dimension)
+        if earlier is None:
+            indices[dimension] = index
+        else:
+            new = torch.full_like(index, -1)
+            indices[dimension] = torch.where(
+                index >= 0, earlier.to(index.device)[index.clamp(min=0)], new
+            )
+    return Origin(
+        first.source,
+        indices,
+        _multiplied(first.scale, second.scale, second),
+        _multiplied(first.gradient_scale, second.gradient_scale, second),
+    )
+
+
+def _multiplied(
+    first: Mapping[int, Tensor], second: Mapping[int, Tensor], edit: Origin
+) -> dict[int, Tensor]:
+    product = dict(second)
+    for dimension, factor in first.items():
+        if dimension in edit.indices:
+            index = edit.indices[dimension].to(factor.device)
+            factor = factor[index.clamp(min=0)]
+        product[dimension] = factor * product.get(dimension, torch.ones_like(factor))
+    return product

@@ -1,0 +1,279 @@
+"""Net2Deeper: one more layer after an activation, which starts as the identity.
+
+After "Net2Net: Accelerating Learning via Knowledge Transfer" (arXiv 1511.05641). It
+needs an activation that changes nothing when it is applied again: phi(phi(v)) = phi(v).
+"""
+
+import copy
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gradnet.errors import GradnetError
+from gradnet.runtime import isolated_randomness
+from gradnet.surgery.base import Edit, certify, layer_of
+from gradnet.surgery.insertion import refuse_inexact
+from gradnet.surgery.placement import (
+    WEIGHTED,
+    fresh_names,
+    is_numbered,
+    is_plain_sequential,
+    output_of,
+    place_after,
+)
+
+Initialization = Literal["identity", "random"]
+Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+IDEMPOTENT = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Threshold, nn.Hardshrink, nn.Identity)
+CONVOLUTIONS: Mapping[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]]
+CONVOLUTIONS = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+NORMALIZATIONS = {
+    2: nn.BatchNorm1d,
+    3: nn.BatchNorm1d,
+    4: nn.BatchNorm2d,
+    5: nn.BatchNorm3d,
+}
+
+
+def deepen(
+    model: nn.Module,
+    after: str,
+    *,
+    probe: Tensor,
+    batch_norm: bool | None = None,
+    kernel_size: int = 3,
+    initialization: Initialization = "identity",
+    generator: torch.Generator | None = None,
+    exact: bool = True,
+) -> Edit:
+    """Put a layer, perhaps BatchNorm, and the activation again after an activation.
+
+    The layer is linear after outputs ``(N, D)``, a convolution of stride 1 after those
+    of a convolution. In an ``nn.Sequential`` the new layers are siblings: numbers
+    shift, names get ``_deeper`` (``conv1_deeper``, then ``conv1_deeper2``); elsewhere
+    the activation ``a`` becomes an ``nn.Sequential`` of itself, ``a.a``, and the new.
+
+    BatchNorm is calibrated on a pass as in training, without dropout: it multiplies and
+    shifts by what it takes away, which changes nothing in evaluation, nor in training
+    on the probe itself. A channel that is constant there is scaled by sqrt(eps) and
+    learns slowly: let the probe be large enough.
+
+    Args:
+        model: left as it is.
+        after: an activation, or a linear or convolution layer with its activation (and
+            BatchNorm) next to it in an ``nn.Sequential``.
+        probe: inputs ``(N, ...)`` of the network.
+        batch_norm: whether the new layer has one; default: as the layer before, where
+            that is in the same ``nn.Sequential``.
+        kernel_size: side of the new convolution's kernel.
+        initialization: ``identity``, or ``random`` for the control, which is not exact:
+            normal weights after Kaiming He, zero biases, an ordinary BatchNorm.
+        generator: of the random weights, on the CPU; default: torch's own.
+        exact: refuse what changes the network's function.
+
+    Raises:
+        GradnetError: no such layer, no activation there, one that does not run exactly
+            once, other outputs, or (``exact``) it is not idempotent.
+    """
+    exact = exact and initialization == "identity"
+    name = _activation_of(model, after)
+    if exact:
+        _refuse_other_activations(layer_of(model, name), name)
+    edited = copy.deepcopy(model)
+    layers, names = _new_layers(
+        edited, name, probe, batch_norm, kernel_size, initialization, generator
+    )
+    edit = certify(model, edited, place_after(edited, name, layers, names), probe)
+    if exact:
+        remedy = "compute in full precision (no TF32), name another layer"
+        refuse_inexact(edit, "a deeper layer", name, remedy)
+    return edit
+
+
+def _new_layers(
+    model: nn.Module,
+    name: str,
+    probe: Tensor,
+    batch_norm: bool | None,
+    kernel_size: int,
+    initialization: Initialization,
+    generator: torch.Generator | None,
+) -> tuple[list[nn.Module], list[str] | None]:
+    """What :func:`deepen` puts after an activation, and the names."""
+    if kernel_size < 1:
+        raise GradnetError(f"a kernel of size {kernel_size} is none; pass 1, 3, 5, ...")
+    if initialization not in ("identity", "random"):
+        raise GradnetError(
+            f"no initialization {initialization!r}; there are: identity, random"
+        )
+    weighted, norm = _before(model, name)
+    if batch_norm is None:
+        batch_norm = norm is not None
+    passing, producer = output_of(model, name, probe, training=batch_norm)
+    layer = _weighted_layer(passing, producer, kernel_size, name, batch_norm)
+    _initialize(layer, initialization, generator)
+    layers: list[nn.Module] = [layer]
+    if batch_norm:
+        like = layer_of(model, norm) if norm else None
+        layers.append(_normalization(passing, like, initialization == "identity"))
+    activation = layer_of(model, name)
+    layers = [new.to(passing.device, passing.dtype) for new in layers]
+    layers.append(copy.deepcopy(activation))
+    for new in layers:
+        new.train(activation.training)
+    return layers, _names(model, name, weighted, norm, layers)
+
+
+def _refuse_other_activations(activation: nn.Module, name: str) -> None:
+    if type(activation) not in IDEMPOTENT:
+        raise GradnetError(
+            f"{type(activation).__name__} {name!r} changes its own output, so a layer "
+            "after it cannot start as the identity; deepen after one of "
+            f"{', '.join(kind.__name__ for kind in IDEMPOTENT)}, insert a residual "
+            "block (insert_block), or pass exact=False"
+        )
+
+
+def _activation_of(model: nn.Module, name: str) -> str:
+    """The activation that a name means: itself, or the one next to a weighted layer."""
+    layer = layer_of(model, name)
+    if _is_activation(layer):
+        return name
+    path, _, local = name.rpartition(".")
+    parent = model.get_submodule(path)
+    if isinstance(layer, WEIGHTED) and is_plain_sequential(parent):
+        siblings = list(parent._modules)
+        for sibling in siblings[siblings.index(local) + 1 :]:
+            next_layer = parent.get_submodule(sibling)
+            if _is_activation(next_layer):
+                return f"{path}.{sibling}" if path else sibling
+            if not isinstance(next_layer, _BatchNorm):
+                break
+    known = [n for n, m in model.named_modules() if type(m) in IDEMPOTENT]
+    raise GradnetError(
+        f"layer {name!r} ({type(layer).__name__}) is no activation and has none next "
+        f"to it in an nn.Sequential; name one of: {', '.join(known) or 'none here'}, "
+        "or use insert_block"
+    )
+
+
+def _is_activation(layer: nn.Module) -> bool:
+    return (
+        type(layer) in IDEMPOTENT
+        or type(layer).__module__ == nn.modules.activation.__name__
+    )
+
+
+def _before(model: nn.Module, activation: str) -> tuple[str | None, str | None]:
+    """The weighted layer before an activation among its siblings, and its BatchNorm."""
+    path, _, local = activation.rpartition(".")
+    parent = model.get_submodule(path)
+    norm = None
+    if is_plain_sequential(parent):
+        siblings = list(parent._modules)
+        for sibling in reversed(siblings[: siblings.index(local)]):
+            name = f"{path}.{sibling}" if path else sibling
+            layer = parent.get_submodule(sibling)
+            if isinstance(layer, _BatchNorm):
+                norm = name
+            if isinstance(layer, WEIGHTED):
+                return name, norm
+    return None, None
+
+
+def _weighted_layer(
+    passing: Tensor,
+    producer: nn.Module | None,
+    kernel_size: int,
+    name: str,
+    batch_norm: bool,
+) -> Weighted:
+    """A layer for what passes; where BatchNorm follows, it needs no bias."""
+    shape, bias = tuple(passing.shape), not batch_norm
+    kind = CONVOLUTIONS.get(passing.ndim)
+    with isolated_randomness():
+        if passing.ndim == 2:
+            return nn.Linear(shape[1], shape[1], bias=bias)
+        if kind is not None and isinstance(producer, kind):
+            return kind(shape[1], shape[1], kernel_size, padding="same", bias=bias)
+    raise GradnetError(
+        f"layer {name!r} gives {shape}, which is neither (N, D) nor what a convolution "
+        "made, so it is unclear what to put there; use insert_block"
+    )
+
+
+def _initialize(
+    layer: Weighted, initialization: Initialization, generator: torch.Generator | None
+) -> None:
+    weight = layer.weight
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    if initialization == "random":
+        nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+        return
+    nn.init.zeros_(weight)
+    # torch's "same" padding of an even kernel pads more behind than before.
+    centre = tuple((side - 1) // 2 for side in weight.shape[2:])
+    with torch.no_grad():
+        for channel in range(len(weight)):
+            weight[(channel, channel, *centre)] = 1
+
+
+def _normalization(
+    passing: Tensor, like: nn.Module | None, calibrate: bool
+) -> nn.Module:
+    """A BatchNorm; calibrated, it changes nothing."""
+    norm = NORMALIZATIONS[passing.ndim](passing.shape[1])
+    if isinstance(like, _BatchNorm):
+        norm.eps, norm.momentum = like.eps, like.momentum
+    if not calibrate:
+        return norm
+    if passing.numel() == passing.shape[1]:
+        raise GradnetError(
+            "the probe has one value of each channel, which is too few to calibrate "
+            "BatchNorm; pass more samples"
+        )
+    norm = norm.to(passing.dtype)
+    dimensions = [0, *range(2, passing.ndim)]
+    mean = passing.cpu().double().mean(dimensions)
+    variance = passing.cpu().double().var(dimensions, correction=0).to(passing.dtype)
+    calibrated = {
+        "running_mean": mean,
+        "running_var": variance,
+        "weight": (variance.double() + norm.eps).sqrt(),
+        "bias": mean,
+    }
+    norm.load_state_dict(norm.state_dict() | calibrated)
+    return norm
+
+
+def _names(
+    model: nn.Module,
+    activation: str,
+    weighted: str | None,
+    norm: str | None,
+    layers: list[nn.Module],
+) -> list[str] | None:
+    """Names for the new layers among their siblings; None where those have numbers."""
+    path, _, local = activation.rpartition(".")
+    parent = model.get_submodule(path)
+    siblings = is_plain_sequential(parent)
+    if is_numbered(parent) if siblings else local.isdigit():
+        return None
+    kind = "linear" if isinstance(layers[0], nn.Linear) else "conv"
+    stem = _stem(weighted) if weighted else kind
+    stems = [stem]
+    if len(layers) == 3:
+        stems.append(_stem(norm) if norm else f"{stem}_norm")
+    stems.append(_stem(local))
+    taken = list(parent._modules) if siblings else [local]
+    return fresh_names([f"{stem}_deeper" for stem in stems], taken)
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"_deeper\d*$", "", name.rpartition(".")[2])

@@ -1,0 +1,180 @@
+"""Places in a network: what passes there, and new layers put there under new names."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.errors import GradnetError
+from gradnet.evaluation_mode import layerwise_attention
+from gradnet.runtime import isolated_randomness
+from gradnet.surgery.base import Origin
+
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def output_of(
+    model: nn.Module, name: str, probe: Tensor, training: bool = False
+) -> tuple[Tensor, nn.Module | None]:
+    """What a layer gives on a batch, and the weighted layer that ran last before it.
+
+    Args:
+        model: left as it is.
+        name: the layer.
+        probe: inputs ``(N, ...)`` of the network.
+        training: run it as it trains, but without dropout; not as it is evaluated.
+
+    Raises:
+        GradnetError: the network fails on the batch, or the layer does not run exactly
+            once or gives no tensor.
+    """
+    twin = copy.deepcopy(model)
+    if not training or not twin.training:
+        twin.train(training)
+    outputs: list[object] = []
+    weighted: list[nn.Module] = []
+
+    def record(layer: nn.Module, _: object, output: object) -> None:
+        # A copy: later layers may work in place.
+        outputs.append(output.clone() if isinstance(output, Tensor) else output)
+
+    def remember(layer: nn.Module, _: object) -> None:
+        if not outputs:
+            weighted.append(layer)
+
+    for layer in twin.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd):
+            layer.eval()
+        if isinstance(layer, WEIGHTED):
+            layer.register_forward_pre_hook(remember)
+    twin.get_submodule(name).register_forward_hook(record)
+    try:
+        with torch.no_grad(), isolated_randomness(), layerwise_attention():
+            twin(probe)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise GradnetError(f"the network fails on the probe: {reason}") from None
+    if len(outputs) != 1:
+        raise GradnetError(
+            f"layer {name!r} runs {len(outputs)} times in one pass, so nothing can "
+            "come after it once; give each use a layer of its own, or name another"
+        )
+    if not isinstance(outputs[0], Tensor):
+        raise GradnetError(
+            f"layer {name!r} gives a {type(outputs[0]).__name__}, not a tensor; name a "
+            "layer inside it"
+        )
+    return outputs[0], weighted[-1] if weighted else None
+
+
+def place_after(
+    model: nn.Module,
+    after: str,
+    layers: Sequence[nn.Module],
+    names: Sequence[str] | None = None,
+) -> dict[str, Origin]:
+    """Put layers after a layer, in place.
+
+    Args:
+        model: it changes.
+        after: the layer.
+        layers: the new ones, in their order.
+        names: theirs; default: after their classes, or, where the siblings are 0, 1,
+            2, ..., such numbers for all of them.
+
+    Returns:
+        The origins of the parameters and buffers, which may have other names now.
+
+    Raises:
+        GradnetError: a name is taken or cannot be one.
+    """
+    before = _names(model)
+    path, _, local = after.rpartition(".")
+    parent = model.get_submodule(path)
+    if is_plain_sequential(parent):
+        place = list(parent._modules).index(local) + 1
+        _insert_siblings(parent, place, layers, names)
+    else:
+        wrapped = nn.Sequential().train(parent.training)
+        wrapped.add_module("0" if local.isdigit() else local, getattr(parent, local))
+        _insert_siblings(wrapped, 1, layers, names)
+        setattr(parent, local, wrapped)
+    return _origins(model, before)
+
+
+def place_at_the_end(
+    model: nn.Module, container: str, layer: nn.Module, name: str | None
+) -> dict[str, Origin]:
+    """The same at the end of an ``nn.Sequential``, which may be empty."""
+    before = _names(model)
+    parent = model.get_submodule(container)
+    names = None if name is None else [name]
+    _insert_siblings(parent, len(parent._modules), [layer], names)
+    return _origins(model, before)
+
+
+def is_plain_sequential(module: nn.Module) -> bool:
+    """Whether it runs its layers in turn and does nothing else."""
+    return (
+        isinstance(module, nn.Sequential)
+        and type(module).forward is nn.Sequential.forward
+    )
+
+
+def is_numbered(parent: nn.Module) -> bool:
+    """Whether the children are called 0, 1, 2, ..."""
+    return list(parent._modules) == [str(i) for i in range(len(parent._modules))]
+
+
+def fresh_names(wanted: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """The wanted names, all with the first number from 2 on that makes them free."""
+    names, number = list(wanted), 1
+    while set(names) & set(taken):
+        number += 1
+        names = [f"{name}{number}" for name in wanted]
+    return names
+
+
+def _insert_siblings(
+    parent: nn.Module,
+    place: int,
+    layers: Sequence[nn.Module],
+    names: Sequence[str] | None,
+) -> None:
+    old = list(parent._modules.items())
+    taken = [name for name, _ in old]
+    for name in names or ():
+        if name in taken or "." in name or not name or hasattr(parent, name):
+            raise GradnetError(
+                f"a new layer cannot be called {name!r}: the name is taken or no name "
+                f"of a layer; there are: {', '.join(taken)}"
+            )
+    numbered = names is None and is_numbered(parent)
+    if names is None:
+        names = []
+        for layer in layers:
+            names += fresh_names([type(layer).__name__.lower()], [*taken, *names])
+    new = list(zip(names, layers, strict=True))
+    children = [*old[:place], *new, *old[place:]]
+    for name in taken:
+        delattr(parent, name)
+    for index, (name, child) in enumerate(children):
+        parent.add_module(str(index) if numbered else name, child)
+
+
+def _names(model: nn.Module) -> dict[int, list[str]]:
+    """Identity of each parameter and buffer -> its names; tied ones have several."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
+    return names
+
+
+def _origins(model: nn.Module, before: dict[int, list[str]]) -> dict[str, Origin]:
+    """Origins of what was there before, under whatever name."""
+    origins = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if sources := before.get(id(tensor)):
+            origins[name] = Origin(name if name in sources else sources[0])
+    return origins

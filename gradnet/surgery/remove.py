@@ -1,0 +1,47 @@
+"""Removing units: a layer's outputs, and all that shares them, get fewer."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.errors import GradnetError
+from gradnet.surgery.base import Edit, certify
+from gradnet.surgery.channels import channel_group
+from gradnet.surgery.rebuild import group_origins, rebuild
+
+
+def remove_units(
+    model: nn.Module, layer: str, units: Sequence[int], *, probe: Tensor
+) -> Edit:
+    """Delete output units of a layer, and what all others keep for them.
+
+    The function stays where those units contribute nothing; the certificate tells.
+
+    Args:
+        model: any network that ``torch.fx`` can trace, left as it is.
+        layer: the name of a linear or convolutional layer.
+        units: indices of units, each once.
+        probe: inputs ``(N, ...)``, for the shapes and the certificate.
+
+    Raises:
+        GradnetError: no such layer or unit, none would be left, a network that cannot
+            be traced, or something in it that fixes the number of units.
+    """
+    group = channel_group(model, layer, probe, exact=False)
+    wrong = [unit for unit in units if not 0 <= unit < group.width]
+    if wrong:
+        raise GradnetError(
+            f"layer {layer!r} has no unit {wrong[0]}; its units are 0 to "
+            f"{group.width - 1}"
+        )
+    if len(set(units)) < len(units):
+        raise GradnetError(f"a unit of layer {layer!r} is named twice; name each once")
+    if len(units) == group.width:
+        raise GradnetError(
+            f"all {group.width} units of layer {layer!r} would go; keep one at least"
+        )
+    gone = set(units)
+    kept = torch.tensor([unit for unit in range(group.width) if unit not in gone])
+    origins = group_origins(model, group, kept)
+    return certify(model, rebuild(model, group, len(kept), origins), origins, probe)
