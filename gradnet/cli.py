@@ -14,6 +14,7 @@ COMMANDS = {
     "train-base": "train a base network, with a snapshot at each accuracy level",
     "fit": "train a GradNet on the gradients of a snapshot",
     "evaluate": "test a snapshot, and a GradNet beside it",
+    "grow": "let a network grow while it trains, by one of several methods",
     "table": "write the table and the picture of a run folder anew",
     "check": "compare the gradients of your own network with plain backward passes",
     "extract": "write the gradients of a network's images into a store",

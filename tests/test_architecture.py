@@ -27,18 +27,18 @@ ROWS = (
     },
     {"augmentation", "cotangents", "data", "evaluation_mode", "factors", "places"}
     | {"models", "peak_memory", "running_statistics", "splits", "store_shard"},
-    {"functional_engine", "layer_rules", "reductions", "single_samples"}
+    {"costs", "functional_engine", "layer_rules", "reductions", "single_samples"}
     | {"store", "store_writer"},
-    {"store_dataset"},
+    {"store_dataset", "surgery"},
     {"factored"},
     {"engines"},
     {"block_sparse", "features", "gradients", "problem", "snapshots"},
     {"agreement", "foreign", "network", "supervised", "training", "user_data"},
     {"base_network", "controls", "recipes", "tangent", "user_model"},
     {"predictor", "run_folder"},
-    {"classifier", "extraction", "stored"},
-    {"estimator", "study"},
-    {"report"},
+    {"classifier", "extraction", "growth", "stored"},
+    {"estimator", "growth_study", "study"},
+    {"growth_report", "report"},
     {"arguments", "cli"},
     {"commands"},
     {"__main__"},

@@ -8,6 +8,7 @@ from gradnet.commands.check import Check
 from gradnet.commands.evaluate import Evaluate
 from gradnet.commands.extract import Extract
 from gradnet.commands.fit import Fit
+from gradnet.commands.grow import run_grow
 from gradnet.commands.import_weights import ImportWeights
 from gradnet.commands.inspect import Inspect
 from gradnet.commands.recipe import PrintRecipe
@@ -26,6 +27,9 @@ def run(name: str, arguments: Sequence[str]) -> None:
     Raises:
         GradnetError: something is wrong with what the user gave.
     """
+    if name == "grow":  # its options depend on the method that is named first
+        run_grow(arguments)
+        return
     command, config = parse(CLASSES[name], f"gradnet {name}", arguments)
     command.run(config)
 

@@ -1,0 +1,68 @@
+"""``gradnet grow``: a network that grows while it trains, by one of several methods."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gradnet.arguments import parse_several
+from gradnet.commands.base import run_folder
+from gradnet.errors import GradnetError
+from gradnet.files import write_text
+from gradnet.growth import GROWTH
+from gradnet.growth.base import GrowthMethod
+from gradnet.growth_report import write_growth_report
+from gradnet.growth_study import GrowthStudy
+from gradnet.problem import ProblemSettings, make_problem
+
+
+@dataclass(frozen=True)
+class Grow(ProblemSettings):
+    """Let a network grow while it trains; write its results, and a table of all runs.
+
+    Attributes:
+        name: of the row in the table; default: that of the method.
+        seeds: everything is done once for each.
+        most_flops: train for as many steps as these FLOPs allow, without growth: for a
+            network trained directly beside one that grew.
+        out: the run folder; default: runs/growth- and the name of the data. Other
+            methods, names and seeds may be added to a folder later.
+    """
+
+    name: str | None = None
+    seeds: list[int] = field(default_factory=lambda: [0])
+    most_flops: float | None = None
+    out: str | None = None
+
+
+def run_grow(arguments: Sequence[str]) -> None:
+    """Parse what follows ``gradnet grow`` and do it.
+
+    Raises:
+        GradnetError: no such method, or something is wrong with the options.
+    """
+    known = ", ".join(GROWTH)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(f"usage: gradnet grow METHOD [options]\n\nmethods: {known}\n")
+        for method, kind in GROWTH.items():
+            print(f"  {method:20} {(kind.__doc__ or '').partition(chr(10))[0]}")
+        print("\ngradnet grow METHOD --help explains a method's options.")
+        return
+    if name not in GROWTH:
+        raise GradnetError(f"no growth method {name!r}; there are: {known}")
+    (method, settings), config = parse_several(
+        [GROWTH[name], Grow], f"gradnet grow {name}", arguments[1:]
+    )
+    _grow(name, settings, method, config)
+
+
+def _grow(name: str, settings: Grow, method: GrowthMethod, config: str) -> None:
+    row = settings.name or name
+    out = settings.out or f"runs/growth-{run_folder(settings.data, None).name}"
+    study = GrowthStudy(make_problem(settings), out)
+    for seed in settings.seeds:
+        study.run(row, method, seed, settings.most_flops)
+        # Now it is known that the row was not made before with other options.
+        write_text(Path(out) / "configs" / f"{row}.yaml", config)
+    print(write_growth_report(out))
+    print(f"picture: {Path(out) / 'curves.png'}")

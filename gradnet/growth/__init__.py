@@ -1,0 +1,25 @@
+"""Growth methods by name, all under one interface and one loop."""
+
+from collections.abc import Mapping
+
+from gradnet.growth.base import GrowthMethod
+from gradnet.growth.cornet import (
+    Cornet,
+    CornetAsPublished,
+    Pronet,
+    PronetAsPublished,
+)
+from gradnet.growth.layerwise_resnet import LayerwiseResNet
+from gradnet.growth.net2net import Net2Deeper, Net2Wider
+from gradnet.growth.progressive import Progressive
+
+GROWTH: Mapping[str, type[GrowthMethod]] = {
+    "net2wider": Net2Wider,
+    "net2deeper": Net2Deeper,
+    "layerwise-resnet": LayerwiseResNet,
+    "progressive": Progressive,
+    "cornet": Cornet,
+    "pronet": Pronet,
+    "cornet-published": CornetAsPublished,
+    "pronet-published": PronetAsPublished,
+}

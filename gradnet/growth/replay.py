@@ -1,0 +1,34 @@
+"""The edits of a run made again, for the shapes of a network whose weights are kept."""
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.growth.base import EditContext, GrowthMethod
+from gradnet.runtime import derive_seed, isolated_randomness
+
+PROBE_SIZE = 64
+
+
+def replay(
+    method: GrowthMethod, seed: int, stage: int, probe: Tensor, num_classes: int
+) -> nn.Module:
+    """The network of a stage, with the right shapes and weights that do not count.
+
+    In stage 0 the weights are those that the run starts from.
+
+    Args:
+        method: that it grows by.
+        seed: of the run.
+        stage: how many edits are made.
+        probe: inputs ``(N, channels, h, w)``.
+        num_classes: ``K``.
+    """
+    shape = tuple(probe.shape[1:])
+    with isolated_randomness():
+        torch.manual_seed(derive_seed("initial model", seed))
+        model = method.initial_model(shape, num_classes)  # type: ignore[arg-type]
+    model = model.to(probe.device)
+    for number in range(1, stage + 1):
+        context = EditContext(number, probe, seed, is_replayed=True)
+        model = method.edit(model, context).model
+    return model

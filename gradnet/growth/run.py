@@ -1,0 +1,317 @@
+"""The run of a growth method: stages of the one training loop, with edits between them.
+
+Costs are counted as the work is really done: the FLOPs of a training step are those of
+its forward pass, of the gradients of weights that train, and of the activations that
+have to be differentiated on the way to them.
+"""
+
+import glob
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gradnet.costs import Flops, count_parameters
+from gradnet.errors import GradnetError
+from gradnet.files import load_tensors, save_tensors
+from gradnet.growth.base import EditContext, GrowthHistory, GrowthMethod, Record
+from gradnet.growth.replay import PROBE_SIZE, replay
+from gradnet.growth.trunk import (
+    BehindTrunkTask,
+    TrunkOutputs,
+    training_step_flops,
+    trunk_length,
+)
+from gradnet.problem import Samples
+from gradnet.supervised import SupervisedTask
+from gradnet.surgery.base import Edit
+from gradnet.surgery.optimizer import transfer_optimizer
+from gradnet.training import Part, TrainingSettings, Watch, fit
+
+logger = logging.getLogger("gradnet")
+
+
+@dataclass
+class Growth:
+    """A network that grows, and what it cost so far.
+
+    Attributes:
+        model: as it is now.
+        history: records of evaluations and edits.
+        flops: of all training.
+        seconds: of all, evaluations counted in.
+        training_seconds: of training steps, and of what a frozen trunk's outputs took.
+    """
+
+    model: nn.Module
+    history: GrowthHistory
+    flops: Flops = field(default_factory=Flops)
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+
+
+def grow(
+    method: GrowthMethod,
+    samples: Samples,
+    *,
+    seed: int = 0,
+    watch: Watch | None = None,
+    on_edit: Callable[[Record], None] = lambda record: None,
+) -> Growth:
+    """Train a network and let it grow.
+
+    Each record of an evaluation has ``stage``, ``step``, ``train_loss``, ``accuracy``
+    and ``loss`` on the validation part, ``parameters``, ``trainable``, ``flops`` and
+    ``seconds`` so far; there is one before and one after each edit.
+
+    Args:
+        method: see :class:`~gradnet.growth.base.GrowthMethod`.
+        samples: what it is trained and validated on.
+        seed: of weights, edits, order and augmentation.
+        watch: who is told, and the file to continue from, as for
+            :func:`gradnet.training.fit`; files of its name and a stage stand beside it
+            until :func:`remove_checkpoints`.
+        on_edit: called with the record of each edit, again for those of a resumed run.
+
+    Returns:
+        The grown network with its last weights, and what was done.
+
+    Raises:
+        GradnetError: the method cannot begin on these images, or training fails.
+    """
+    run = _Run(method, samples, seed, watch or Watch(), on_edit)
+    run.resume()
+    while True:
+        run.train_stage()
+        if not run.grow():
+            return run.growth
+
+
+def remove_checkpoints(checkpoint: Path) -> None:
+    """Remove what a finished run needs no more."""
+    stem = glob.escape(checkpoint.stem)
+    for path in checkpoint.parent.glob(f"{stem}-stage-*{checkpoint.suffix}"):
+        path.unlink(missing_ok=True)
+
+
+class _Run:
+    """The state of a run between two stages: all that its files hold."""
+
+    def __init__(
+        self,
+        method: GrowthMethod,
+        samples: Samples,
+        seed: int,
+        watch: Watch,
+        on_edit: Callable[[Record], None],
+    ) -> None:
+        self.method, self.samples, self.seed = method, samples, seed
+        self.watch, self.on_edit = watch, on_edit
+        self.identity = {**watch.identity, "method": repr(method), "seed": seed}
+        indices = samples.train[:PROBE_SIZE]
+        self.probe = samples.augmentation.evaluate(samples.images[indices])
+        model = replay(method, seed, 0, self.probe, samples.num_classes)
+        self.growth = Growth(model, GrowthHistory(method.training.steps))
+        self.trunk = TrunkOutputs(samples) if self._may_cache() else None
+        self.step = 0
+        self.optimizer = self._begin_stage()
+
+    @property
+    def stage(self) -> int:
+        return self.growth.history.stage
+
+    def train_stage(self) -> None:
+        growth, history = self.growth, self.growth.history
+        task = self._make_task()
+        step_flops = training_step_flops(task, self.probe)
+        earlier, flops, seconds = list(history.records), growth.flops, growth.seconds
+        costs = {
+            "parameters": count_parameters(growth.model),
+            "trainable": count_parameters(growth.model, trainable_only=True),
+        }
+
+        def complete(record: Record) -> Record:
+            spent = flops + step_flops * (record["step"] - history.start)
+            now = round(seconds + record["seconds"], 3)
+            return {
+                "stage": history.stage,
+                **record,
+                **costs,
+                "flops": spent.total,
+                "seconds": now,
+            }
+
+        def on_resume(records: list[Record]) -> None:
+            history.records = [*earlier, *map(complete, records)]
+            self.watch.on_resume(history.records)
+
+        def on_record(record: Record) -> None:
+            history.records.append(complete(record))
+            self.watch.on_record(history.records[-1])
+
+        done = fit(
+            task,
+            self._settings(),
+            seed=self.seed,
+            watch=Watch(
+                checkpoint=self._file(f"{self.stage}-training"),
+                identity={**self.identity, "stage": self.stage},
+                on_resume=on_resume,
+                on_record=on_record,
+                description=f"{self.watch.description}, stage {self.stage}",
+            ),
+            is_enough=self._is_due,
+            part=Part(history.start, self.method.latest_step(history), self.optimizer),
+        )
+        self.step = int(done.records[-1]["step"])
+        growth.flops = flops + step_flops * (self.step - history.start)
+        growth.seconds = seconds + done.seconds
+        growth.training_seconds += done.training_seconds
+        growth.model.eval()
+
+    def grow(self) -> bool:
+        """Make the next edit; False where the run is over."""
+        growth, history = self.growth, self.growth.history
+        if self.stage >= self.method.edits:
+            return False
+        if self.step >= history.steps:
+            logger.warning(
+                "the run ended after %d of %d edits; give it more --training.steps",
+                self.stage,
+                self.method.edits,
+            )
+            return False
+        start = time.monotonic()
+        edit = self._edit(self.stage + 1)
+        growth.flops += Flops(forward=edit.flops)
+        self._count_seconds(time.monotonic() - start)
+        history.stage, history.start = self.stage + 1, self.step
+        history.edits.append(_describe(edit, history))
+        self.on_edit(history.edits[-1])
+        growth.model = edit.model
+        self.optimizer = self._begin_stage(edit)
+        self.save()
+        return True
+
+    def save(self) -> None:
+        path = self._file(str(self.stage))
+        if path is None:
+            return
+        growth = self.growth
+        state = {
+            "identity": self.identity,
+            "history": vars(growth.history),
+            "flops": vars(growth.flops),
+            "seconds": (growth.seconds, growth.training_seconds),
+            "module": growth.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "trunk": self.trunk.length if self.trunk else 0,
+        }
+        save_tensors(path, state)
+        for old in (str(self.stage - 1), f"{self.stage - 1}-training"):
+            file = self._file(old)
+            assert file is not None
+            file.unlink(missing_ok=True)
+
+    def resume(self) -> None:
+        if self.watch.checkpoint is None:
+            return
+        stages = range(self.method.edits, 0, -1)
+        files = (self._file(str(stage)) for stage in stages)
+        path = next((f for f in files if f is not None and f.exists()), None)
+        if path is None:
+            return
+        state = load_tensors(path)
+        for name, value in self.identity.items():
+            if (before := state["identity"].get(name)) != value:
+                raise GradnetError(
+                    f"{path} is of another run: {name} was {before!r}, now {value!r}; "
+                    "remove the file or work in another folder"
+                )
+        growth, stage = self.growth, state["history"]["stage"]
+        classes = self.samples.num_classes
+        growth.model = replay(self.method, self.seed, stage, self.probe, classes)
+        growth.history = GrowthHistory(**state["history"])
+        growth.flops = Flops(**state["flops"])
+        growth.seconds, growth.training_seconds = state["seconds"]
+        growth.model.load_state_dict(state["module"])
+        self.optimizer = self._begin_stage()
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.trunk is not None and isinstance(growth.model, nn.Sequential):
+            self.trunk.advance(growth.model, state["trunk"])
+        for record in growth.history.edits:
+            self.on_edit(record)
+
+    def _edit(self, stage: int) -> Edit:
+        context = EditContext(stage, self.probe, self.seed, self.samples)
+        return self.method.edit(self.growth.model, context)
+
+    def _begin_stage(self, edit: Edit | None = None) -> torch.optim.Optimizer:
+        """Freeze what the stage freezes; the optimizer of what it trains."""
+        model = self.growth.model
+        self.method.freeze(model, self.stage)
+        optimizer = self._settings().make_optimizer(model)
+        if edit is not None and self.method.carries_optimizer:
+            # In the network's order, so that a resumed run finds it again.
+            carried = transfer_optimizer(self.optimizer, edit).state
+            for parameter in optimizer.param_groups[0]["params"]:
+                if parameter in carried:
+                    optimizer.state[parameter] = carried[parameter]
+        return optimizer
+
+    def _settings(self) -> TrainingSettings:
+        return self.method.training_at(self.stage)
+
+    def _may_cache(self) -> bool:
+        if not self.method.cache_trunk:
+            return False
+        if getattr(self.samples.augmentation, "is_random", True):
+            logger.info("augmentation is random: a frozen trunk is computed each step")
+            return False
+        return True
+
+    def _make_task(self) -> SupervisedTask:
+        method, model = self.method, self.growth.model
+        settings = self._settings()
+        arguments = (self.samples, settings.batch_size, self.seed, method.shuffle)
+        if self.trunk is None or not isinstance(model, nn.Sequential):
+            return SupervisedTask(model, *arguments)
+        start, before = time.monotonic(), self.trunk.flops
+        try:
+            self.trunk.advance(model, trunk_length(model))
+        except GradnetError as error:
+            logger.warning("%s; it is computed at each step instead", error)
+            self.trunk = None
+            return SupervisedTask(model, *arguments)
+        if not self.trunk.length:
+            return SupervisedTask(model, *arguments)
+        self.growth.flops += Flops(forward=self.trunk.flops - before)
+        self._count_seconds(time.monotonic() - start)
+        return BehindTrunkTask(model, *arguments, self.trunk)
+
+    def _count_seconds(self, seconds: float) -> None:
+        self.growth.seconds += seconds
+        self.growth.training_seconds += seconds
+
+    def _is_due(self, record: Record) -> bool:
+        history = self.growth.history
+        return record["step"] > history.start and self.method.is_due(history)
+
+    def _file(self, suffix: str) -> Path | None:
+        path = self.watch.checkpoint
+        if path is None:
+            return None
+        return path.with_name(f"{path.stem}-stage-{suffix}{path.suffix}")
+
+
+def _describe(edit: Edit, history: GrowthHistory) -> Record:
+    """What an edit did, in plain values."""
+    return {
+        "stage": history.stage,
+        "step": history.start,
+        **vars(edit.certificate),
+    }

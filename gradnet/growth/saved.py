@@ -1,0 +1,92 @@
+"""Grown networks in files: their weights, and the edits that led to their shapes."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradnet.errors import GradnetError
+from gradnet.growth import GROWTH
+from gradnet.growth.base import GrowthMethod, Schedule
+from gradnet.growth.replay import PROBE_SIZE, replay
+from gradnet.growth.run import Growth
+from gradnet.runtime import make_generator, versions
+from gradnet.snapshots import load_exactly, load_with_header, save_with_header
+from gradnet.training import TrainingSettings
+
+
+def save_grown(
+    path: str | Path,
+    growth: Growth,
+    method: GrowthMethod,
+    seed: int,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+) -> Path:
+    """Write a grown network as safetensors, whole or not at all.
+
+    Args:
+        path: of the file.
+        growth: what :func:`gradnet.growth.run.grow` returned.
+        method: that it grew by.
+        seed: of the run.
+        input_shape: ``(channels, height, width)`` as the network sees it.
+        num_classes: ``K``.
+
+    Raises:
+        GradnetError: the method is none of :data:`gradnet.growth.GROWTH`.
+    """
+    names = {kind: name for name, kind in GROWTH.items()}
+    if type(method) not in names:
+        raise GradnetError(
+            f"{type(method).__name__} is not in GROWTH, so a file could not name it"
+        )
+    header = {
+        "growth_method": names[type(method)],
+        "settings": asdict(method),
+        "stage": growth.history.stage,
+        "seed": seed,
+        "input_shape": list(input_shape),
+        "num_classes": num_classes,
+        "versions": versions(),
+    }
+    return save_with_header(path, growth.model.state_dict(), header)
+
+
+def load_grown(path: str | Path) -> nn.Module:
+    """Read a grown network: its edits are made again, for the shapes alone.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        GradnetError: the file is missing, damaged, or holds no grown network.
+    """
+    header, tensors = load_with_header(path)
+    try:
+        method = make_method(header["growth_method"], header["settings"])
+        shape, seed = header["input_shape"], header["seed"]
+        probe = torch.randn(PROBE_SIZE, *shape, generator=make_generator("probe", seed))
+        model = replay(method, seed, header["stage"], probe, header["num_classes"])
+    except (KeyError, TypeError) as error:
+        raise GradnetError(f"{path} holds no grown network: {error!r}") from None
+    load_exactly(model, tensors, str(path))
+    return model.eval()
+
+
+def make_method(name: str, settings: Mapping[str, Any]) -> GrowthMethod:
+    """A growth method from its name and its plain settings.
+
+    Raises:
+        GradnetError: there is none of that name.
+        TypeError: it does not take these settings.
+    """
+    if name not in GROWTH:
+        raise GradnetError(f"no growth method {name!r}; there are: {', '.join(GROWTH)}")
+    fields = dict(settings)
+    fields["training"] = TrainingSettings(**fields["training"])
+    fields["growth"] = Schedule(**fields["growth"])
+    return GROWTH[name](**fields)

@@ -1,0 +1,145 @@
+"""Tables and pictures of growth runs: what was reached, at which cost."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from gradnet.files import JsonLines, write_atomically, write_text
+from gradnet.run_folder import Row, read_rows
+
+# What stands on the horizontal axes, in the order of Chen et al.'s question: faster in
+# what? Steps, work, or time on this machine.
+CLOCKS = {
+    "step": "optimizer steps",
+    "flops": "FLOPs of training",
+    "seconds": "seconds, evaluations included",
+}
+COLUMNS = (
+    "seed",
+    "method",
+    "test_accuracy",
+    "test_loss",
+    "validation_accuracy",
+    "validation_loss",
+    "steps",
+    "samples_seen",
+    "edits",
+    "largest_difference",
+    "parameters",
+    "inference_flops",
+    "training_flops",
+    "training_seconds",
+    "seconds",
+)
+
+
+def write_growth_report(folder: str | Path) -> str:
+    """Write ``table.csv``, ``table.md`` and ``curves.png`` of a folder of growth runs.
+
+    Args:
+        folder: see :class:`gradnet.growth_study.GrowthStudy`.
+
+    Returns:
+        The table, as Markdown.
+
+    Raises:
+        GradnetError: there is no finished run.
+    """
+    folder = Path(folder)
+    rows = read_rows(folder)
+    tidy = pandas.DataFrame(rows).reindex(columns=list(COLUMNS))
+    write_text(folder / "table.csv", tidy.to_csv(index=False))
+    text = to_markdown(rows)
+    write_text(folder / "table.md", text)
+    done = {(row["seed"], row["method"]) for row in rows}
+    records = [
+        record
+        for record in JsonLines(folder / "metrics.jsonl").read()
+        if (record["seed"], record["method"]) in done
+    ]
+    image = io.BytesIO()
+    draw_curves(records, folder.resolve().name).savefig(image, format="png", dpi=150)
+    write_atomically(folder / "curves.png", lambda f: f.write(image.getvalue()))
+    return text
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """One line a method: means and spread over seeds.
+
+    Args:
+        rows: see :func:`gradnet.run_folder.read_rows`.
+    """
+    lines = [
+        "| method | validation accuracy | test accuracy | test loss | parameters | "
+        "training TFLOPs | training time | steps |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, group in pandas.DataFrame(rows).groupby("method", sort=False):
+        cells = [
+            spread(100 * group["validation_accuracy"], 2),
+            spread(100 * group["test_accuracy"], 2),
+            spread(group["test_loss"], 3),
+            f"{group['parameters'].mean():,.0f}",
+            f"{group['training_flops'].mean() / 1e12:,.4g}",
+            f"{group['training_seconds'].mean():.0f} s",
+            f"{group['steps'].mean():,.0f}",
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "Accuracies in percent. Mean ± standard deviation over seeds (number of",
+        "seeds). FLOPs are counted as executed: two for a multiplication and its",
+        "addition, frozen parts without their backward pass, evaluations left out.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: "pandas.Series[float]", digits: int) -> str:
+    """Mean, standard deviation with Bessel's correction, and number of seeds."""
+    mean, count = values.mean(), len(values)
+    if count == 1:
+        return f"{mean:.{digits}f} (1)"
+    return f"{mean:.{digits}f} ± {values.std():.{digits}f} ({count})"
+
+
+def draw_curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Any:
+    """Validation error against steps, FLOPs and seconds; dots where networks grew.
+
+    Args:
+        records: of a run folder's log: those of evaluations are drawn, a line a seed.
+        title: written above.
+
+    Returns:
+        A :class:`matplotlib.figure.Figure`.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    tidy = pandas.DataFrame([r for r in records if r["event"] == "evaluation"])
+    methods = list(dict.fromkeys(tidy["method"]))
+    colors = colormaps["tab10" if len(methods) <= 10 else "turbo"]
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(CLOCKS), sharey=True)
+    for axes, (clock, label) in zip(panels, CLOCKS.items(), strict=True):
+        for index, method in enumerate(methods):
+            place = index if len(methods) <= 10 else index / (len(methods) - 1)
+            of_method = tidy[tidy["method"] == method]
+            for number, (_, run) in enumerate(of_method.groupby("seed")):
+                line = {"color": colors(place), "linewidth": 1, "alpha": 0.8}
+                name = method if number == 0 else None
+                error = 100 * (1 - run["accuracy"])
+                axes.plot(run[clock], error, label=name, **line)
+                grown = run["stage"] != run["stage"].shift(fill_value=0)
+                axes.scatter(run[clock][grown], error[grown], s=9, color=colors(place))
+        axes.set_xlabel(label)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.grid(alpha=0.3, which="both")
+    panels[0].set_ylabel("validation error (%)")
+    panels[1].set_title(title)
+    panels[-1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure

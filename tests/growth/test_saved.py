@@ -1,0 +1,56 @@
+"""A grown network comes back from its file, for every method."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from gradnet.errors import GradnetError
+from gradnet.files import save_tensors
+from gradnet.growth import GROWTH
+from gradnet.growth.base import GrowthHistory
+from gradnet.growth.net2net import Net2Wider
+from gradnet.growth.replay import replay
+from gradnet.growth.run import Growth
+from gradnet.growth.saved import load_grown, make_method, save_grown
+from gradnet.snapshots import save_with_header
+
+SHAPE = (1, 8, 8)
+
+
+def test_the_network_comes_back_with_its_shapes_and_weights(tmp_path):
+    method = Net2Wider(model_args={"hidden": [5]}, wider={"linear0": 9})
+    probe = torch.randn(8, *SHAPE)
+    model = replay(method, seed=3, stage=1, probe=probe, num_classes=4)
+    history = GrowthHistory(steps=10, stage=1)
+    path = tmp_path / "grown.safetensors"
+    save_grown(path, Growth(model, history), method, 3, SHAPE, 4)
+    loaded = load_grown(path)
+    assert loaded.linear0.out_features == 9 and not loaded.training
+    assert torch.equal(loaded(probe), model.eval()(probe))
+
+
+@pytest.mark.parametrize("name", GROWTH)
+def test_settings_make_the_same_method_again(name):
+    method = GROWTH[name]()
+    assert make_method(name, asdict(method)) == method
+
+
+def test_what_is_no_grown_network_is_refused(tmp_path):
+    path = save_with_header(tmp_path / "a.safetensors", {}, {"model": "mlp"})
+    with pytest.raises(GradnetError, match="holds no grown network: KeyError"):
+        load_grown(path)
+    with pytest.raises(GradnetError, match="no growth method 'other'; there are: net2"):
+        make_method("other", {})
+    pickled = save_tensors(tmp_path / "b.pt", {"weight": torch.zeros(1)})
+    with pytest.raises(GradnetError, match="no whole safetensors file"):
+        load_grown(pickled)
+
+
+def test_a_method_of_ones_own_cannot_be_named_in_a_file(tmp_path):
+    class Mine(Net2Wider):
+        pass
+
+    growth = Growth(torch.nn.Linear(1, 1), GrowthHistory(steps=1))
+    with pytest.raises(GradnetError, match="Mine is not in GROWTH"):
+        save_grown(tmp_path / "x", growth, Mine(), 0, SHAPE, 2)

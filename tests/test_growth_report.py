@@ -1,0 +1,91 @@
+"""The table has a line a method with its spread; the curves mark growth."""
+
+import pandas
+import pytest
+
+from gradnet.errors import GradnetError
+from gradnet.files import JsonLines, write_json
+from gradnet.growth_report import (
+    CLOCKS,
+    draw_curves,
+    spread,
+    to_markdown,
+    write_growth_report,
+)
+
+
+def row(seed: int, method: str, accuracy: float) -> dict[str, object]:
+    return {
+        "seed": seed,
+        "method": method,
+        "validation_accuracy": accuracy,
+        "test_accuracy": accuracy,
+        "test_loss": 0.5,
+        "parameters": 1234,
+        "training_flops": 2.5e12,
+        "training_seconds": 7.0,
+        "steps": 30,
+    }
+
+
+def record(seed: int, method: str, step: int, stage: int) -> dict[str, object]:
+    return {
+        "seed": seed,
+        "method": method,
+        "event": "evaluation",
+        "step": step,
+        "stage": stage,
+        "accuracy": 0.1 + step / 100,
+        "flops": step * 10,
+        "seconds": step / 5,
+    }
+
+
+RECORDS = [
+    record(seed, method, step, stage)
+    for seed in (0, 1)
+    for method in ("a", "b")
+    for step, stage in ((0, 0), (10, 0), (10, 1), (20, 1))
+]
+
+
+def test_a_line_a_method_with_mean_spread_and_number_of_seeds():
+    rows = [row(0, "grown", 0.5), row(1, "grown", 0.6), row(0, "direct", 0.7)]
+    lines = to_markdown(rows).splitlines()
+    (grown,) = [line for line in lines if line.startswith("| grown")]
+    assert "55.00 ± 7.07 (2)" in grown and "| 1,234 | 2.5 | 7 s | 30 |" in grown
+    (direct,) = [line for line in lines if line.startswith("| direct")]
+    assert "70.00 (1)" in direct
+
+
+def test_spread_is_that_of_pandas():
+    values = pandas.Series([1.0, 2.0, 4.0])
+    assert spread(values, 3) == f"{values.mean():.3f} ± {values.std():.3f} (3)"
+
+
+def test_every_clock_has_a_panel_with_a_line_a_seed_and_dots_at_growth():
+    figure = draw_curves(RECORDS, "title")
+    assert [axes.get_xlabel() for axes in figure.axes] == list(CLOCKS.values())
+    for axes, clock in zip(figure.axes, CLOCKS, strict=True):
+        assert len(axes.lines) == 4
+        points = [tuple(c.get_offsets()[0]) for c in axes.collections]
+        grown = next(r for r in RECORDS if r["stage"] == 1)
+        assert set(points) == {(grown[clock], 100 * (1 - grown["accuracy"]))}
+        assert [len(c.get_offsets()) for c in axes.collections] == [1] * 4
+
+
+def test_files_stand_in_the_folder_and_tell_finished_runs_alone(tmp_path):
+    for seed in (0, 1):
+        write_json(tmp_path / f"results/seed-{seed}/a.json", row(seed, "a", 0.5))
+    log = JsonLines(tmp_path / "metrics.jsonl")
+    for entry in RECORDS:
+        log.append(entry)
+    text = write_growth_report(tmp_path)
+    assert (tmp_path / "table.md").read_text() == text and "| b |" not in text
+    assert len(pandas.read_csv(tmp_path / "table.csv")) == 2
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_a_folder_without_finished_runs_is_refused(tmp_path):
+    with pytest.raises(GradnetError, match="has no results"):
+        write_growth_report(tmp_path)
