@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from gradnet.growth.base import GrowthMethod
+from gradnet.growth.cascade_method import CascadeCorrelation
 from gradnet.growth.cornet import (
     Cornet,
     CornetAsPublished,
@@ -11,6 +12,8 @@ from gradnet.growth.cornet import (
 )
 from gradnet.growth.layerwise_resnet import LayerwiseResNet
 from gradnet.growth.net2net import Net2Deeper, Net2Wider
+from gradnet.growth.optimal_brain_damage import OptimalBrainDamage
+from gradnet.growth.optimal_brain_surgeon import OptimalBrainSurgeon
 from gradnet.growth.progressive import Progressive
 
 GROWTH: Mapping[str, type[GrowthMethod]] = {
@@ -22,4 +25,7 @@ GROWTH: Mapping[str, type[GrowthMethod]] = {
     "pronet": Pronet,
     "cornet-published": CornetAsPublished,
     "pronet-published": PronetAsPublished,
+    "cascade-correlation": CascadeCorrelation,
+    "optimal-brain-damage": OptimalBrainDamage,
+    "optimal-brain-surgeon": OptimalBrainSurgeon,
 }

@@ -5,19 +5,19 @@ arXiv 1511.05641. The student continues with a tenth of the teacher's learning r
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from gradnet.growth.base import EditContext, GrowthMethod, places
-from gradnet.models import MODELS, build_model, shape_arguments
+from gradnet.growth.named_network import NamedNetwork
+from gradnet.models import shape_arguments
 from gradnet.models.convnet import ConvNet
 from gradnet.surgery.base import Edit, certify, unchanged
 from gradnet.surgery.composition import compose
 from gradnet.surgery.deepen import deepen
 from gradnet.surgery.widen import widen
 from gradnet.training import TrainingSettings
-from gradnet.user_model import load_user_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +45,13 @@ class Net2Net(GrowthMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Net2Wider(Net2Net):
+class Net2Wider(NamedNetwork, Net2Net):
     """Widen the hidden layers of a teacher once, and train the student.
 
     A wide network trained directly is a teacher of that width, ``wider`` empty and
     ``student_rate`` 1.
 
     Attributes:
-        model: of the teacher: mlp, cnn2018, cnn-small, convnet, or one of your own, as
-            package.module:factory or torchvision:resnet18.
-        model_args: arguments of the teacher, such as '{"hidden": [100, 100]}'.
-        checkpoint: weights of a trained teacher, which may then grow at once:
-            --growth.first 0.
         wider: layer -> units of the student, such as '{"linear0": 200}'; without any,
             the teacher goes on at the students' rate.
         initialization: split (Net2Wider: the student computes what the teacher does)
@@ -64,9 +59,6 @@ class Net2Wider(Net2Net):
         noise: on the copies' outgoing weights, see :func:`gradnet.surgery.widen`.
     """
 
-    model: str = "mlp"
-    model_args: dict[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
     wider: dict[str, int] = field(default_factory=lambda: {"linear0": 128})
     initialization: Literal["split", "random-pad"] = "split"
     noise: float = 0.0
@@ -85,17 +77,6 @@ class Net2Wider(Net2Net):
     def carries_optimizer(self) -> bool:
         """Old weights go on in every form, and with them their momentum."""
         return True
-
-    def initial_model(
-        self, input_shape: tuple[int, int, int], num_classes: int
-    ) -> nn.Module:
-        """The teacher."""
-        arguments = dict(self.model_args)
-        if self.model in MODELS:
-            arguments |= shape_arguments(input_shape, num_classes)
-        if self.model in MODELS and self.checkpoint is None:
-            return build_model(self.model, **arguments)
-        return load_user_model(self.model, arguments, self.checkpoint)
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Widen all named layers at once."""

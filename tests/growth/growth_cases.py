@@ -51,6 +51,21 @@ TINY: dict[str, list[dict[str, Any]]] = {
         RESNET | {"style": "preactivation", "trained_blocks": 1},
     ],
     "pronet": [RESNET, RESNET | {"style": "preactivation"}],
+    "cascade-correlation": [
+        {"rounds": 2, "units": 2, "pool": 4, "candidate_steps": 5},
+        {"rounds": 2, "units": 1, "pool": 2, "candidate_steps": 3}
+        | {"weight_multiplier": 1.0},
+    ],
+    "optimal-brain-damage": [
+        {"model_args": {"hidden": [5]}, "rounds": 2, "curvature_samples": 20},
+        {"model": "cnn-small", "rounds": 2, "criterion": "magnitude"},
+        {"model_args": {"hidden": [9]}, "rounds": 2, "curvature_samples": 20}
+        | {"units": ["linear0"], "fraction": 0.3},
+    ],
+    "optimal-brain-surgeon": [
+        {"model_args": {"hidden": [3]}, "rounds": 2, "curvature_samples": 20}
+        | {"fraction": 0.02},
+    ],
     "cornet-published": [RESNET | {"final_blocks": 3}],
     "pronet-published": [RESNET | {"final_blocks": 3}],
 }

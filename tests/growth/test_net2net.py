@@ -4,10 +4,8 @@ import pytest
 import torch
 
 from gradnet.errors import GradnetError
-from gradnet.files import save_tensors
 from gradnet.growth.base import EditContext
 from gradnet.growth.net2net import Net2Deeper, Net2Wider
-from gradnet.models import build_model
 
 SHAPE = (1, 8, 8)
 
@@ -62,27 +60,6 @@ def test_without_wider_layers_the_teacher_goes_on_at_the_students_rate():
     assert edit.model.linear0.weight is not teacher.linear0.weight
     rates = [method.training_at(stage).learning_rate for stage in (0, 1)]
     assert rates[1] == pytest.approx(rates[0] / 10)
-
-
-def test_a_trained_teacher_comes_from_a_checkpoint(tmp_path):
-    trained = build_model("mlp", in_channels=1, image_size=8, num_classes=4)
-    path = save_tensors(tmp_path / "teacher.pt", trained.state_dict())
-    teacher = Net2Wider(checkpoint=str(path)).initial_model(SHAPE, 4)
-    assert torch.equal(teacher.linear0.weight, trained.linear0.weight)
-
-
-def test_a_network_of_ones_own_widens(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(
-        "from torch import nn\n"
-        "def net(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Tanh(),"
-        " nn.Linear(3, 4))\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    method = Net2Wider(model="mine:net", wider={"1": 5})
-    edit = method.edit(begin(method), EditContext(1, probe(), 0))
-    assert edit.certificate.preserves(1e-12)
-    with pytest.raises(GradnetError, match="no layer 'linear0'; it has: 1, 3"):
-        Net2Wider(model="mine:net").edit(begin(method), EditContext(1, probe(), 0))
 
 
 def test_layers_come_stage_after_stage_in_turn_until_the_depths_are_there():

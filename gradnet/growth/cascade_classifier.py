@@ -1,0 +1,147 @@
+"""CascadeCorrelationClassifier: cascade-correlation as a scikit-learn estimator."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from gradnet.errors import GradnetError
+from gradnet.growth.cascade_correlation import cascade_correlation
+from gradnet.growth.cascade_network import CascadeNetwork
+from gradnet.growth.cascade_settings import CascadeSettings
+from gradnet.runtime import resolve_device
+
+
+class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
+    """A network that grows until it has learned its classes.
+
+    Inputs are standardized. Two classes make one output, more one each.
+
+    Args:
+        settings: see :class:`~gradnet.growth.cascade_settings.CascadeSettings`; None
+            takes the defaults.
+        validation_fraction: part of the training data that stops the growth; 0 grows
+            until all is learned, or there are as many units as may be.
+        patience: stop after so many units without fewer errors there; the network then
+            goes back to where it had the fewest.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        random_state: seed of weights and of the part that is held out.
+
+    Attributes:
+        classes_: the labels, sorted.
+        network_: the :class:`~gradnet.growth.cascade_network.CascadeNetwork`.
+        result_: what the training did.
+        validation_errors_: after each unit, the first without any; empty without a
+            validation part.
+    """
+
+    def __init__(
+        self,
+        settings: CascadeSettings | None = None,
+        validation_fraction: float = 0.0,
+        patience: int = 5,
+        device: str = "cpu",
+        random_state: int = 0,
+    ) -> None:
+        self.settings = settings
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "CascadeCorrelationClassifier":
+        """Grow a network.
+
+        Args:
+            X: ``(N, D)``.
+            y: ``(N,)``, labels of any type.
+
+        Raises:
+            GradnetError: the labels are of one class, or the settings have other
+                outputs than sigmoids.
+        """
+        rows, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        settings = self.settings or CascadeSettings()
+        if settings.output != "sigmoid":
+            raise GradnetError("a classifier has sigmoid outputs; set output='sigmoid'")
+        self.classes_, encoded = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise GradnetError("all samples are of one class; give two classes")
+        self.mean_ = rows.mean(0)
+        deviation = rows.std(0)
+        self.scale_ = np.where(deviation > 0, deviation, 1.0)
+        labels = torch.from_numpy(encoded).to(resolve_device(self.device))
+        inputs, targets = self._inputs(rows), self._targets(labels)
+        train, held_out = self._parts(encoded)
+        self.validation_errors_: list[float] = []
+
+        def is_enough(network: CascadeNetwork) -> Tensor:
+            wrong = self._classes_of(network(inputs[held_out])[0]) != labels[held_out]
+            self.validation_errors_.append(wrong.double().mean().item())
+            best = int(np.argmin(self.validation_errors_))
+            waited = len(self.validation_errors_) - 1 - best
+            return torch.full_like(network.hidden, waited >= self.patience) > 0
+
+        self.result_ = cascade_correlation(
+            inputs[train],
+            targets[train],
+            settings,
+            seeds=[self.random_state],
+            is_enough=is_enough if len(held_out) else None,
+        )
+        self.network_ = self.result_.network
+        if self.validation_errors_:
+            self.network_.hidden[0] = int(np.argmin(self.validation_errors_))
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The outputs, between -0.5 and 0.5: ``(N, K)``, of two classes ``(N,)``."""
+        outputs: NDArray[np.float64] = self._outputs(X).cpu().numpy()
+        return outputs[:, 0] if len(self.classes_) == 2 else outputs
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The label of the largest output, ``(N,)``."""
+        best = self._classes_of(self._outputs(X)).cpu().numpy()
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
+
+    def _outputs(self, X: ArrayLike) -> Tensor:
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        return self.network_(self._inputs(rows))[0]
+
+    def _inputs(self, rows: NDArray[np.float64]) -> Tensor:
+        inputs = torch.from_numpy((rows - self.mean_) / self.scale_)
+        return inputs.to(resolve_device(self.device))
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        if len(self.classes_) == 2:
+            return labels[:, None].double() - 0.5
+        return torch.nn.functional.one_hot(labels, len(self.classes_)).double() - 0.5
+
+    def _classes_of(self, outputs: Tensor) -> Tensor:
+        """The number of each sample's class ``(N,)``, of ``(N, K)`` or ``(N, 1)``."""
+        if outputs.shape[1] == 1:
+            return (outputs[:, 0] > 0).long()
+        return outputs.argmax(1)
+
+    def _parts(self, encoded: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """What trains and what is held out, of each class its part."""
+        everything = np.arange(len(encoded))
+        if not self.validation_fraction:
+            return torch.from_numpy(everything), torch.empty(0, dtype=torch.long)
+        is_rare = np.bincount(encoded).min() < 2
+        train, held_out = train_test_split(
+            everything,
+            test_size=self.validation_fraction,
+            random_state=self.random_state,
+            stratify=None if is_rare else encoded,
+        )
+        return torch.from_numpy(train), torch.from_numpy(held_out)

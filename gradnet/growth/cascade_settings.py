@@ -1,0 +1,123 @@
+"""How cascade-correlation trains: Fahlman's numbers, and the variants."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from gradnet.errors import GradnetError
+from gradnet.models.activations import activation
+
+
+@dataclass(frozen=True)
+class PhaseSettings:
+    """How output weights or candidates are trained.
+
+    Attributes:
+        rate: of quickprop; it is divided by the number of samples, for candidates also
+            by the number of their connections.
+        growth: of quickprop, its mu.
+        decay: of weights, added to their slopes.
+        patience: stop after so many epochs without a significant change.
+        change: the part of the error, or of the best score, that is significant.
+        epochs: at most.
+    """
+
+    rate: float
+    growth: float = 2.0
+    decay: float = 0.0
+    patience: int = 8
+    change: float = 0.01
+    epochs: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            GradnetError: a number is out of its range.
+        """
+        for name in ("patience", "epochs"):
+            if getattr(self, name) < 1:
+                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        for name in ("rate", "growth"):
+            if not getattr(self, name) > 0:
+                raise GradnetError(f"{name} is {getattr(self, name)}; give it positive")
+
+
+@dataclass(frozen=True)
+class CascadeSettings:
+    """How a network grows by cascade-correlation; defaults are those of Fahlman's Lisp.
+
+    Attributes:
+        pool: candidates of each round.
+        activations: of candidates, in turn; names of
+            :data:`gradnet.models.activations.ACTIVATIONS`.
+        output: sigmoid (targets -0.5 and 0.5) or linear.
+        outputs: the training of output weights.
+        candidates: the training of candidates.
+        most_units: hidden units at most.
+        sigmoid_offset: added to the derivative of sigmoid outputs.
+        raw_residual: candidates see the plain error, without that derivative.
+        weight_range: fresh weights are uniform between minus and plus it.
+        weight_multiplier: a unit's first output weight is minus its correlation times
+            this; 0 leaves the function as it is.
+        threshold: solved when no output is off by so much.
+        criterion: covariance (the published one) or error (Cascade-2), whose candidates
+            want a rate of 10 or more: its gradient does not grow as the error falls.
+        connections: cascade; flat (units see inputs only); or siblings (half of the
+            pool joins the deepest layer, the other half opens a new one).
+        descendant_multiplier: of the scores of that other half.
+        fan_in: columns besides the bias that a candidate sees, drawn anew for each;
+            None for all.
+    """
+
+    pool: int = 8
+    activations: Sequence[str] = ("sigmoid",)
+    output: Literal["sigmoid", "linear"] = "sigmoid"
+    outputs: PhaseSettings = field(
+        default_factory=lambda: PhaseSettings(rate=0.35, decay=1e-4)
+    )
+    candidates: PhaseSettings = field(
+        default_factory=lambda: PhaseSettings(rate=1.0, change=0.03)
+    )
+    most_units: int = 25
+    sigmoid_offset: float = 0.1
+    raw_residual: bool = False
+    weight_range: float = 1.0
+    weight_multiplier: float = 1.0
+    threshold: float = 0.4
+    criterion: Literal["covariance", "error"] = "covariance"
+    connections: Literal["cascade", "flat", "siblings"] = "cascade"
+    descendant_multiplier: float = 0.8
+    fan_in: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            GradnetError: a number is out of its range, or a name unknown.
+        """
+        for name, least in (("pool", 1), ("most_units", 0), ("fan_in", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise GradnetError(f"{name} is {value}; it must be >= {least}")
+        if not self.activations:
+            raise GradnetError("give at least one of activations")
+        for name in self.activations:
+            activation(name)
+        for name, known in (
+            ("output", ("sigmoid", "linear")),
+            ("criterion", ("covariance", "error")),
+            ("connections", ("cascade", "flat", "siblings")),
+        ):
+            if getattr(self, name) not in known:
+                raise GradnetError(
+                    f"{name} is {getattr(self, name)!r}; give {' or '.join(known)}"
+                )
+
+    def for_two_spirals(self) -> "CascadeSettings":
+        """With the rates and patience that Fahlman's file recommends for them."""
+        return replace(
+            self,
+            outputs=replace(self.outputs, rate=1.0, patience=12),
+            candidates=replace(self.candidates, rate=100.0),
+        )

@@ -1,0 +1,177 @@
+"""Which weights and units a network needs least, and what their deletion costs.
+
+With the diagonal ``h`` of the second derivatives, at a minimum of the error, deleting
+weight ``u`` adds about ``h u^2 / 2`` to it: the saliency of Optimal Brain Damage.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.errors import GradnetError
+from gradnet.growth.masks import prunable_weights, with_masks
+from gradnet.surgery.base import Edit
+from gradnet.surgery.channels import channel_group
+from gradnet.surgery.remove import remove_units
+
+Ranking = Literal["global", "layer"]
+
+
+def damage(model: nn.Module, curvature: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The saliency ``h u^2 / 2`` of each weight that may be deleted.
+
+    Args:
+        model: without masks; zero weights have none.
+        curvature: parameter name -> diagonal ``(*shape)``, see
+            :func:`gradnet.curvature.curvature_diagonal`.
+
+    Returns:
+        Weight name -> ``(*shape)``; negative where the curvature is.
+    """
+    return {
+        name: curvature[name] * model.get_parameter(name).detach().square() / 2
+        for name in prunable_weights(model)
+    }
+
+
+def magnitude(model: nn.Module) -> dict[str, Tensor]:
+    """The baseline that knows no curvature: it is 1 everywhere."""
+    names = prunable_weights(model)
+    return damage(model, {n: torch.ones_like(model.get_parameter(n)) for n in names})
+
+
+def chance(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """The baseline that knows nothing: uniform draws."""
+    return {
+        name: torch.rand(weight.shape, generator=generator).to(weight.device)
+        for name in prunable_weights(model)
+        for weight in [model.get_parameter(name)]
+    }
+
+
+def without_weakest(
+    scores: Mapping[str, Tensor],
+    kept: Mapping[str, Tensor],
+    fraction: float,
+    ranking: Ranking = "global",
+) -> dict[str, Tensor]:
+    """Delete the lowest of what is still there.
+
+    Args:
+        scores: weight name -> ``(*shape)``.
+        kept: weight name -> what is still there, bool ``(*shape)``.
+        fraction: of that, from 0 to 1; the number is rounded down.
+        ranking: ``global`` compares all weights with each other, ``layer`` deletes the
+            fraction of each.
+
+    Returns:
+        Weight name -> what is kept then.
+
+    Raises:
+        GradnetError: the fraction is out of its range.
+    """
+    if not 0 <= fraction <= 1:
+        raise GradnetError(f"the fraction to delete is {fraction}; give one of 0 to 1")
+    if ranking == "layer":
+        parts = [
+            without_weakest({n: scores[n]}, {n: kept[n]}, fraction) for n in scores
+        ]
+        return {name: mask for part in parts for name, mask in part.items()}
+    flat = torch.cat([scores[name].flatten() for name in kept])
+    mask = torch.cat([part.flatten() for part in kept.values()])
+    # A hair more, or 0.29 of 100 would be 28.
+    count = math.floor(fraction * int(mask.sum()) + 1e-9)
+    order = flat.masked_fill(~mask, math.inf).argsort(stable=True)
+    mask[order[:count]] = False
+    parts_of_mask = mask.split([m.numel() for m in kept.values()])
+    named = zip(kept.items(), parts_of_mask, strict=True)
+    return {name: part.reshape(old.shape) for (name, old), part in named}
+
+
+def deletion_curve(
+    model: nn.Module,
+    scores: Mapping[str, Tensor],
+    saliencies: Mapping[str, Tensor],
+    fractions: Sequence[float],
+    measure: Callable[[nn.Module], Mapping[str, float]],
+) -> dict[str, list[Any]]:
+    """What is predicted and what happens when ever more is deleted, without training.
+
+    Args:
+        model: without masks; left as it is.
+        scores: what the order of deletion goes by, as :func:`damage` gives it.
+        saliencies: what the prediction adds up.
+        fractions: of all weights that may be deleted, each from the whole network.
+        measure: called with each network; its values are the curve's further columns.
+
+    Returns:
+        Columns ``deleted`` (the fraction), ``remaining`` (weights) and ``predicted``
+        (the increase of the mean error), and those of ``measure``.
+
+    Raises:
+        GradnetError: a fraction is out of its range.
+    """
+    columns: dict[str, list[Any]] = {}
+    whole = {n: torch.ones_like(s, dtype=torch.bool) for n, s in scores.items()}
+    for fraction in fractions:
+        kept = without_weakest(scores, whole, fraction)
+        row = {
+            "deleted": fraction,
+            "remaining": sum(int(mask.sum()) for mask in kept.values()),
+            "predicted": sum(saliencies[n][~m].sum().item() for n, m in kept.items()),
+            **measure(with_masks(model, kept)),
+        }
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return columns
+
+
+def unit_scores(
+    model: nn.Module, layer: str, scores: Mapping[str, Tensor], probe: Tensor
+) -> Tensor:
+    """The score of each unit of a layer: the sum over its outgoing weights.
+
+    A unit is gone when nothing reads it, whatever its incoming weights are then; so
+    those add nothing.
+
+    Args:
+        model: without masks, what ``torch.fx`` can trace.
+        layer: the name of a linear or convolutional layer.
+        scores: weight name -> ``(*shape)``.
+        probe: inputs ``(N, ...)``, for the shapes.
+
+    Returns:
+        ``(H,)``.
+
+    Raises:
+        GradnetError: see :func:`gradnet.surgery.remove.remove_units`.
+    """
+    group = channel_group(model, layer, probe, exact=False)
+    total = torch.zeros(group.width, device=probe.device)
+    for place in group.places:
+        if place.role == "consumer":
+            score = scores[f"{place.layer}.weight"].movedim(place.dimension, 0)
+            score = score[place.offset : place.offset + group.width * place.repeat]
+            total = total + score.reshape(group.width, -1).sum(1)
+    return total
+
+
+def remove_weakest_units(
+    model: nn.Module, layer: str, scores: Tensor, count: int, probe: Tensor
+) -> Edit:
+    """Remove the units of the lowest scores: the network really shrinks.
+
+    Args:
+        model: without masks; left as it is.
+        layer: the name of a linear or convolutional layer.
+        scores: ``(H,)``, see :func:`unit_scores`.
+        count: how many; one unit at least is left.
+        probe: inputs ``(N, ...)``.
+
+    Raises:
+        GradnetError: see :func:`gradnet.surgery.remove.remove_units`.
+    """
+    return remove_units(model, layer, scores.argsort()[:count].tolist(), probe=probe)
