@@ -19,21 +19,27 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> str:
     """Solved trials, hidden units and epochs, as Markdown; failures are counted.
 
     Args:
-        rows: one a trial, with ``solved``, ``hidden_units``, ``epochs`` and ``seconds``
-            of all together.
+        rows: one a trial, with ``solved``, ``hidden_units`` and ``epochs``; perhaps
+            ``depth`` and ``test_accuracy``.
     """
     tidy = pandas.DataFrame(list(rows))
     solved = tidy[tidy["solved"]]
+    titles, cells = "", ""
+    for name, title in (("depth", "depth"), ("test_accuracy", "test accuracy")):
+        if name in tidy:
+            titles += f" {title}: mean |"
+            cells += f" {solved[name].mean():.3g} |" if len(solved) else " - |"
     if len(solved):
         hidden = solved["hidden_units"]
         units = f"{hidden.mean():.1f} ({hidden.min()} to {hidden.max()})"
         median, epochs = f"{hidden.median():g}", f"{solved['epochs'].mean():,.0f}"
     else:
         units = median = epochs = "-"
+    head = "| trials | solved | hidden units: mean (range) | median | epochs: mean |"
+    head += titles
     return (
-        "| trials | solved | hidden units: mean (range) | median | epochs: mean |\n"
-        "|---|---|---|---|---|\n"
-        f"| {len(tidy)} | {len(solved)} | {units} | {median} | {epochs} |\n\n"
+        f"{head}\n|{'---|' * (head.count('|') - 1)}\n"
+        f"| {len(tidy)} | {len(solved)} | {units} | {median} | {epochs} |{cells}\n\n"
         "Means are over the trials that were solved; the others are failures, whose\n"
         "numbers are lower bounds.\n"
     )

@@ -81,3 +81,13 @@ def test_as_many_maps_as_were_asked_for(units):
         lambda points, count: points[:, 0], inputs, torch.ones(2), list(range(units))
     )
     assert len(figure.axes) == units
+
+
+def test_depth_and_test_accuracy_are_told_where_they_are_known():
+    rows = [dict(row, depth=2 * row["hidden_units"]) for row in ROWS]
+    lines = summarize(rows).splitlines()
+    assert lines[0].endswith("| epochs: mean | depth: mean |")
+    assert lines[1].count("---") == lines[0].count("|") - 1
+    assert lines[2].endswith("| 400 | 8 |")
+    lines = summarize([dict(row, test_accuracy=0.5) for row in ROWS]).splitlines()
+    assert lines[0].endswith("| test accuracy: mean |") and lines[2].endswith("| 0.5 |")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gradnet.arguments import parse_several
 from gradnet.commands.base import run_folder
+from gradnet.commands.trials import asks_for_trials, run_trials
 from gradnet.errors import GradnetError
 from gradnet.files import write_text
 from gradnet.growth import GROWTH
@@ -47,6 +48,13 @@ def run_grow(arguments: Sequence[str]) -> None:
         for method, kind in GROWTH.items():
             print(f"  {method:20} {(kind.__doc__ or '').partition(chr(10))[0]}")
         print("\ngradnet grow METHOD --help explains a method's options.")
+        print(
+            "With --data two-spirals, parity-N, ... many trials run at once; for their "
+            "options:\ngradnet grow METHOD --data two-spirals --help"
+        )
+        return
+    if asks_for_trials(arguments):
+        run_trials(name, arguments[1:])
         return
     if name not in GROWTH:
         raise GradnetError(f"no growth method {name!r}; there are: {known}")

@@ -12,6 +12,7 @@ from gradnet.growth.cornet import (
 )
 from gradnet.growth.layerwise_resnet import LayerwiseResNet
 from gradnet.growth.net2net import Net2Deeper, Net2Wider
+from gradnet.growth.node_creation_method import NodeCreation
 from gradnet.growth.optimal_brain_damage import OptimalBrainDamage
 from gradnet.growth.optimal_brain_surgeon import OptimalBrainSurgeon
 from gradnet.growth.progressive import Progressive
@@ -25,6 +26,7 @@ GROWTH: Mapping[str, type[GrowthMethod]] = {
     "pronet": Pronet,
     "cornet-published": CornetAsPublished,
     "pronet-published": PronetAsPublished,
+    "node-creation": NodeCreation,
     "cascade-correlation": CascadeCorrelation,
     "optimal-brain-damage": OptimalBrainDamage,
     "optimal-brain-surgeon": OptimalBrainSurgeon,

@@ -118,6 +118,8 @@ class EditContext:
         seed: of the run.
         samples: what the network is trained and validated on, for edits that learn
             from them; None where nothing may be learned.
+        choice: what the edit decided when it was first made; None when this is the
+            first time.
         is_replayed: only the new network's shape matters, for its weights will be
             loaded: what an edit learns need not be learned again.
     """
@@ -126,6 +128,7 @@ class EditContext:
     probe: Tensor
     seed: int
     samples: Samples | None = None
+    choice: str | None = None
     is_replayed: bool = False
 
     def generator(self) -> torch.Generator:
@@ -143,8 +146,8 @@ class GrowthMethod(abc.ABC):
     """A schedule of edits of a network, and of which parameters train after each.
 
     The shape that an edit gives a network must depend on nothing but the stage, the
-    seed and the probe: a run that is resumed makes all edits again, and then loads the
-    weights.
+    seed, the probe and the edit's choice, which is kept: a run that is resumed makes
+    all edits again, and then loads the weights.
 
     Attributes:
         training: how all stages train; its schedule spans the whole run.

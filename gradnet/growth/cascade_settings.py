@@ -1,6 +1,5 @@
 """How cascade-correlation trains: Fahlman's numbers, and the variants."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -71,7 +70,7 @@ class CascadeSettings:
     """
 
     pool: int = 8
-    activations: Sequence[str] = ("sigmoid",)
+    activations: list[str] = field(default_factory=lambda: ["sigmoid"])
     output: Literal["sigmoid", "linear"] = "sigmoid"
     outputs: PhaseSettings = field(
         default_factory=lambda: PhaseSettings(rate=0.35, decay=1e-4)
@@ -121,3 +120,15 @@ class CascadeSettings:
             outputs=replace(self.outputs, rate=1.0, patience=12),
             candidates=replace(self.candidates, rate=100.0),
         )
+
+
+@dataclass(frozen=True)
+class SpiralCascadeSettings(CascadeSettings):
+    """Cascade-correlation with the numbers that Fahlman's file has for two spirals."""
+
+    outputs: PhaseSettings = field(
+        default_factory=lambda: CascadeSettings().for_two_spirals().outputs
+    )
+    candidates: PhaseSettings = field(
+        default_factory=lambda: CascadeSettings().for_two_spirals().candidates
+    )

@@ -1,5 +1,7 @@
 """The edits of a run made again, for the shapes of a network whose weights are kept."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,12 @@ PROBE_SIZE = 64
 
 
 def replay(
-    method: GrowthMethod, seed: int, stage: int, probe: Tensor, num_classes: int
+    method: GrowthMethod,
+    seed: int,
+    stage: int,
+    probe: Tensor,
+    num_classes: int,
+    choices: Sequence[str | None] = (),
 ) -> nn.Module:
     """The network of a stage, with the right shapes and weights that do not count.
 
@@ -22,6 +29,7 @@ def replay(
         stage: how many edits are made.
         probe: inputs ``(N, channels, h, w)``.
         num_classes: ``K``.
+        choices: of the edits, where any had one.
     """
     shape = tuple(probe.shape[1:])
     with isolated_randomness():
@@ -29,6 +37,7 @@ def replay(
         model = method.initial_model(shape, num_classes)  # type: ignore[arg-type]
     model = model.to(probe.device)
     for number in range(1, stage + 1):
-        context = EditContext(number, probe, seed, is_replayed=True)
+        choice = choices[number - 1] if choices else None
+        context = EditContext(number, probe, seed, choice=choice, is_replayed=True)
         model = method.edit(model, context).model
     return model

@@ -234,7 +234,10 @@ class _Run:
                 )
         growth, stage = self.growth, state["history"]["stage"]
         classes = self.samples.num_classes
-        growth.model = replay(self.method, self.seed, stage, self.probe, classes)
+        choices = [edit["choice"] for edit in state["history"]["edits"]]
+        growth.model = replay(
+            self.method, self.seed, stage, self.probe, classes, choices
+        )
         growth.history = GrowthHistory(**state["history"])
         growth.flops = Flops(**state["flops"])
         growth.seconds, growth.training_seconds = state["seconds"]
@@ -313,5 +316,6 @@ def _describe(edit: Edit, history: GrowthHistory) -> Record:
     return {
         "stage": history.stage,
         "step": history.start,
+        "choice": edit.choice,
         **vars(edit.certificate),
     }

@@ -48,6 +48,7 @@ def save_grown(
         "growth_method": names[type(method)],
         "settings": asdict(method),
         "stage": growth.history.stage,
+        "choices": [edit["choice"] for edit in growth.history.edits],
         "seed": seed,
         "input_shape": list(input_shape),
         "num_classes": num_classes,
@@ -70,7 +71,8 @@ def load_grown(path: str | Path) -> nn.Module:
         method = make_method(header["growth_method"], header["settings"])
         shape, seed = header["input_shape"], header["seed"]
         probe = torch.randn(PROBE_SIZE, *shape, generator=make_generator("probe", seed))
-        model = replay(method, seed, header["stage"], probe, header["num_classes"])
+        classes, choices = header["num_classes"], header["choices"]
+        model = replay(method, seed, header["stage"], probe, classes, choices)
     except (KeyError, TypeError) as error:
         raise GradnetError(f"{path} holds no grown network: {error!r}") from None
     load_exactly(model, tensors, str(path))

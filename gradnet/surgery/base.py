@@ -108,6 +108,8 @@ class Edit:
             buffers that are missing here are new.
         certificate: what was measured.
         flops: of what the edit had to compute to decide or to fit its new parts.
+        choice: what was decided by weights or data, as a plain value: with it the same
+            shapes come out of other weights.
     """
 
     before: nn.Module
@@ -115,6 +117,7 @@ class Edit:
     origins: Mapping[str, Origin]
     certificate: Certificate
     flops: float = 0.0
+    choice: str | None = None
 
 
 def certify(

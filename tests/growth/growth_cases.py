@@ -51,6 +51,12 @@ TINY: dict[str, list[dict[str, Any]]] = {
         RESNET | {"style": "preactivation", "trained_blocks": 1},
     ],
     "pronet": [RESNET, RESNET | {"style": "preactivation"}],
+    "node-creation": [
+        {"model_args": {"hidden": [4, 3]}, "layers": ["linear0", "linear1"]}
+        | {"nodes": 2, "most_edits": 3, "window": 1, "threshold": 9.0},
+        {"model": "cnn-small", "layers": ["conv0", "conv1"], "place": "random"}
+        | {"nodes": 1, "most_edits": 2, "preserving": False},
+    ],
     "cascade-correlation": [
         {"rounds": 2, "units": 2, "pool": 4, "candidate_steps": 5},
         {"rounds": 2, "units": 1, "pool": 2, "candidate_steps": 3}

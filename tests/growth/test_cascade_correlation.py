@@ -12,7 +12,7 @@ from gradnet.growth.cascade_correlation import cascade_correlation
 from gradnet.growth.cascade_settings import CascadeSettings, PhaseSettings
 
 SPIRALS = CascadeSettings().for_two_spirals()
-GAUSSIAN = CascadeSettings(activations=("gaussian",))
+GAUSSIAN = CascadeSettings(activations=["gaussian"])
 
 
 def assert_in_the_band(result):
@@ -195,7 +195,7 @@ def test_a_flat_network_is_of_one_layer():
 
 
 def test_several_functions_in_one_pool_make_smaller_networks():
-    settings = replace(SPIRALS, activations=("sigmoid", "tanh", "gaussian", "sine"))
+    settings = replace(SPIRALS, activations=["sigmoid", "tanh", "gaussian", "sine"])
     result = cascade_correlation(*two_spirals(), settings, seeds=range(6))
     assert result.solved.all() and result.hidden_units.double().mean() < 12
 
@@ -208,7 +208,7 @@ def test_error_minimizing_candidates_fit_a_function():
         criterion="error",
         threshold=0.1,
         candidates=PhaseSettings(rate=10.0, change=0.03),
-        activations=("tanh",),
+        activations=["tanh"],
     )
     result = cascade_correlation(inputs, targets, settings, seeds=range(4))
     assert result.solved.all() and result.hidden_units.max() < 15

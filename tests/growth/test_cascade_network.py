@@ -9,7 +9,7 @@ from growth.cascade_cases import parity
 from gradnet.growth.cascade_correlation import cascade_correlation
 from gradnet.growth.cascade_settings import CascadeSettings
 
-SETTINGS = CascadeSettings(pool=3, activations=("sigmoid", "gaussian"), most_units=4)
+SETTINGS = CascadeSettings(pool=3, activations=["sigmoid", "gaussian"], most_units=4)
 
 
 @pytest.fixture

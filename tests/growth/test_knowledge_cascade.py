@@ -11,7 +11,7 @@ from gradnet.growth.cascade_correlation import cascade_correlation
 from gradnet.growth.cascade_settings import CascadeSettings
 from gradnet.growth.knowledge_cascade import KnowledgeUnits, UnitSource
 
-GAUSSIAN = CascadeSettings(activations=("gaussian",))
+GAUSSIAN = CascadeSettings(activations=["gaussian"])
 
 
 class Solved(nn.Module):
@@ -33,7 +33,7 @@ class Solved(nn.Module):
 @pytest.mark.parametrize("name", ["sigmoid", "gaussian"])
 def test_a_plain_unit_as_a_source_is_a_plain_candidate_bit_for_bit(name):
     inputs, targets = two_spirals()
-    settings = CascadeSettings(activations=(name,), most_units=4).for_two_spirals()
+    settings = CascadeSettings(activations=[name], most_units=4).for_two_spirals()
     plain = cascade_correlation(inputs, targets, settings, seeds=range(3))
     groups = [KnowledgeUnits(UnitSource(name), 1, settings.pool)]
     recruited = cascade_correlation(

@@ -15,7 +15,7 @@ from gradnet.models.activations import activation
 
 TRIALS, COUNT, COLUMNS, SEQUENCES, STEPS = 2, 3, 3, 4, 5
 NAMES = ("sigmoid", "gaussian")
-GAUSSIAN = CascadeSettings(activations=("gaussian",))
+GAUSSIAN = CascadeSettings(activations=["gaussian"])
 
 
 def some(*shape):

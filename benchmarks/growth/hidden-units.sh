@@ -1,0 +1,21 @@
+#!/bin/sh
+# MNIST, one hidden layer of about 40 units, by five ways: cascade-correlation (ten
+# rounds of four units, each seeing all before it), dynamic node creation (four units at
+# a time, from eight), Net2Net (20 units widened to 40), and the 40 units trained
+# directly; and no hidden units at all.
+# usage: hidden-units.sh DATA.npz OUT SEED...
+set -e
+data=$1 out=$2
+shift 2
+seeds="$*"
+grow() {
+  method=$1 name=$2
+  shift 2
+  gradnet grow "$method" --name "$name" --seeds $seeds --data "$data" --out "$out" \
+    --augmentation.crop 0 --training.steps 6000 "$@"
+}
+grow cascade-correlation cascade-correlation --training.evaluate-every 500
+grow cascade-correlation linear --rounds 0 --training.evaluate-every 500
+grow node-creation node-creation --model-args '{"hidden": [8]}' --most-edits 8
+grow net2wider net2wider --model-args '{"hidden": [20]}' --wider '{"linear0": 40}'
+grow net2wider mlp --model-args '{"hidden": [40]}' --wider '{}' --student-rate 1

@@ -1,0 +1,114 @@
+"""``gradnet grow METHOD --data two-spirals``: many trials on a classic problem."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gradnet.arguments import parse_several
+from gradnet.classic_problems import classic_problem, is_classic
+from gradnet.errors import GradnetError
+from gradnet.files import write_json, write_text
+from gradnet.growth.cascade_settings import CascadeSettings, SpiralCascadeSettings
+from gradnet.growth.node_creation import NodeCreationSettings
+from gradnet.growth.trials import (
+    Trials,
+    TrialSettings,
+    cascade_trials,
+    node_creation_trials,
+)
+from gradnet.runtime import hardware, versions
+from gradnet.trials_report import (
+    draw_decisions,
+    draw_errors,
+    save_figure,
+    write_trials,
+)
+
+MOST_MAPS = 8
+DRAWN_TRIALS = 3
+
+# Method -> how it runs on classic problems.
+RUNNERS: Mapping[str, Callable[..., Trials]] = {
+    "cascade-correlation": cascade_trials,
+    "node-creation": node_creation_trials,
+}
+
+
+def asks_for_trials(arguments: Sequence[str]) -> bool:
+    """Whether ``--data`` names a classic problem."""
+    return is_classic(_option(arguments, "--data"))
+
+
+def run_trials(name: str, arguments: Sequence[str]) -> None:
+    """Grow a network for each trial; print and write the table, draw the pictures.
+
+    Args:
+        name: of the method.
+        arguments: what follows it on the command line.
+
+    Raises:
+        GradnetError: the method does not run on classic problems, or an option is bad.
+    """
+    if name not in RUNNERS:
+        raise GradnetError(
+            f"{name} does not run on classic problems; these do: {', '.join(RUNNERS)}"
+        )
+    kind = _settings_of(name, _option(arguments, "--data"))
+    (method, settings), config = parse_several(
+        [kind, TrialSettings], f"gradnet grow {name}", arguments
+    )
+    problem = classic_problem(settings.data)
+    if settings.trials < 1:
+        raise GradnetError(f"trials is {settings.trials}; give at least one")
+    seeds = range(settings.seed, settings.seed + settings.trials)
+    trials = RUNNERS[name](problem, method, seeds)
+    folder = Path(settings.out or f"runs/{name}-{settings.data}")
+    write_text(folder / "config.yaml", config)
+    facts = {
+        "seconds": trials.seconds,
+        "hardware": hardware(problem.inputs.device),
+        "versions": versions(),
+    }
+    write_json(folder / "trials.json", {**facts, "trials": list(trials.rows)})
+    title = f"{name}, {settings.data}"
+    print(write_trials(trials.rows, folder, title))
+    print(f"all trials together: {trials.seconds:.1f} s")
+    _draw(trials, problem.inputs, problem.targets, folder, title)
+    print(f"pictures: {folder}")
+
+
+def _settings_of(name: str, data: str) -> type:
+    """The options of a method on a problem, with the defaults that suit it."""
+    if name == "node-creation":
+        return NodeCreationSettings
+    is_spirals = data == "two-spirals"
+    return SpiralCascadeSettings if is_spirals else CascadeSettings
+
+
+def _draw(trials: Trials, inputs: Any, targets: Any, folder: Path, title: str) -> None:
+    if trials.errors:
+        drawn = range(min(DRAWN_TRIALS, len(trials.rows)))
+        save_figure(draw_errors(trials.errors, drawn, title), folder / "errors.png")
+    outputs = trials.outputs
+    if outputs is None or inputs.shape[1] != 2 or targets.shape[1] != 1:
+        return
+    units = int(trials.rows[0]["hidden_units"])
+    count = min(units + 1, MOST_MAPS)
+    shown = sorted({round(units * i / max(count - 1, 1)) for i in range(count)})
+    figure = draw_decisions(
+        lambda points, number: outputs(points, number)[0, :, 0],
+        inputs,
+        targets[:, 0],
+        shown,
+    )
+    save_figure(figure, folder / "decisions.png")
+
+
+def _option(arguments: Sequence[str], name: str) -> str:
+    """The value of an option, given as one argument or as two; empty without it."""
+    for index, argument in enumerate(arguments):
+        if argument == name and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return ""

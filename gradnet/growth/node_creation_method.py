@@ -1,0 +1,183 @@
+"""Dynamic node creation for networks of several layers, in mini-batches.
+
+The rule of Ash (1989), see :mod:`gradnet.growth.node_creation`, on an error that is
+smoothed: the mean loss of the batches between two evaluations. On the loss of single
+batches, noise alone would be taken for a flat curve, or hide one.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gradnet.costs import training_flops
+from gradnet.errors import GradnetError
+from gradnet.growth.base import EditContext, GrowthHistory, Schedule
+from gradnet.growth.named_network import NamedNetwork
+from gradnet.runtime import make_generator
+from gradnet.surgery.base import Edit, certify
+from gradnet.surgery.widen import widen
+from gradnet.training import TrainingSettings
+
+DECISION_SAMPLES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeCreation(NamedNetwork):
+    """Add units to the hidden layers of a small network when its loss has flattened.
+
+    Attributes:
+        layers: that may get units, in turn.
+        nodes: units of an edit.
+        most_edits: of a run.
+        threshold: add units when the training loss fell by less than this part of the
+            loss just after the last addition ...
+        window: ... within so many evaluations, all since the last addition.
+        place: largest-gradient (the layer whose new units would have the largest
+            gradient), round-robin, or random.
+        weight_range: new units' incoming weights are uniform between minus and plus
+            this part of the layer's mean magnitude; their outgoing ones too, where
+            ``preserving`` is false.
+        preserving: outgoing weights of new units start at zero: the function stays.
+    """
+
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            steps=6000, learning_rate=0.05, weight_decay=0.0, evaluate_every=100
+        )
+    )
+    growth: Schedule = field(default_factory=lambda: Schedule(patience=1, gain=0.0))
+    layers: list[str] = field(default_factory=lambda: ["linear0"])
+    nodes: int = 4
+    most_edits: int = 30
+    threshold: float = 0.05
+    window: int = 3
+    place: Literal["largest-gradient", "round-robin", "random"] = "largest-gradient"
+    weight_range: float = 1.0
+    preserving: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            GradnetError: a number is too small, or no layer may grow.
+        """
+        for name in ("nodes", "window"):
+            if getattr(self, name) < 1:
+                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        if not self.layers:
+            raise GradnetError("name at least one of layers to add units to")
+
+    @property
+    def preserves_function(self) -> bool:
+        """With outgoing weights that start at zero."""
+        return self.preserving
+
+    @property
+    def carries_optimizer(self) -> bool:
+        """Old weights go on, and with them their momentum, as in the paper."""
+        return True
+
+    @property
+    def edits(self) -> int:
+        """At most so many."""
+        return self.most_edits
+
+    def is_due(self, history: GrowthHistory) -> bool:
+        """The paper's rule on the training loss between evaluations."""
+        # The first record of a stage is that of the edit: nothing was trained yet.
+        losses = [
+            r["train_loss"] for r in history.records if r["stage"] == history.stage
+        ]
+        losses = losses[1:]
+        if history.stage >= self.edits or len(losses) <= self.window:
+            return False
+        return losses[-1 - self.window] - losses[-1] < self.threshold * losses[0]
+
+    def edit(self, model: nn.Module, context: EditContext) -> Edit:
+        """Add units to one of the layers; which one is the edit's choice."""
+        if context.choice is not None:
+            return self._with_units(model, context.choice, context)
+        if self.place != "largest-gradient" or len(self.layers) == 1:
+            return self._with_units(model, self._next(context), context)
+        edits = {
+            layer: self._with_units(model, layer, context) for layer in self.layers
+        }
+        x, y = _batch(context)
+        sizes = {layer: _new_gradient(edit, x, y) for layer, edit in edits.items()}
+        chosen = edits[max(sizes, key=lambda layer: sizes[layer])]
+        spent = sum(training_flops(e.model, x).total for e in edits.values()) * len(x)
+        return replace(chosen, flops=spent)
+
+    def _next(self, context: EditContext) -> str:
+        number = context.stage - 1
+        if self.place == "random":
+            generator = make_generator("place", context.seed, context.stage)
+            number = int(torch.randint(len(self.layers), (1,), generator=generator))
+        return self.layers[number % len(self.layers)]
+
+    def _with_units(self, model: nn.Module, layer: str, context: EditContext) -> Edit:
+        generator = context.generator()
+        old = model.get_submodule(layer)
+        if not isinstance(old.weight, Tensor):
+            raise GradnetError(f"layer {layer!r} has no weight of its own")
+        edit = widen(
+            model,
+            layer,
+            len(old.weight) + self.nodes,
+            probe=context.probe,
+            generator=generator,
+            initialization="random-pad",
+        )
+        with torch.no_grad():
+            for name, (weight, is_new, dimension) in _new_entries(edit).items():
+                reach = self.weight_range * model.get_parameter(name).abs().mean()
+                drawn = torch.rand(weight.shape, generator=generator).to(weight)
+                fresh = (2 * drawn - 1) * reach
+                outgoing = dimension == 1
+                fresh = (
+                    torch.zeros_like(fresh) if outgoing and self.preserving else fresh
+                )
+                weight.copy_(torch.where(is_new, fresh, weight))
+        certified = certify(model, edit.model, edit.origins, context.probe)
+        return replace(certified, choice=layer)
+
+
+def _new_entries(edit: Edit) -> dict[str, tuple[Tensor, Tensor, int]]:
+    """Parameters with fresh entries: where those are, and along which dimension."""
+    found: dict[str, tuple[Tensor, Tensor, int]] = {}
+    for name, parameter in edit.model.named_parameters():
+        for dimension, index in edit.origins[name].indices.items():
+            if (index < 0).any():
+                shape = [1] * parameter.ndim
+                shape[dimension] = -1
+                is_new = (index < 0).to(parameter.device).reshape(shape)
+                found[name] = parameter, is_new, dimension
+    return found
+
+
+def _batch(context: EditContext) -> tuple[Tensor, Tensor]:
+    """Training images and labels that a choice is made by."""
+    if context.samples is None:
+        raise GradnetError("the place of new units is chosen by samples; give some")
+    samples = context.samples
+    generator = make_generator("choice", context.seed, context.stage)
+    order = torch.randperm(len(samples.train), generator=generator)
+    indices = samples.train[order[:DECISION_SAMPLES]].to(samples.images.device)
+    return samples.augmentation.evaluate(samples.images[indices]), samples.labels[
+        indices
+    ]
+
+
+def _new_gradient(edit: Edit, x: Tensor, y: Tensor) -> float:
+    """The length of the loss gradient along all fresh entries."""
+    edit.model.zero_grad()
+    functional.cross_entropy(edit.model(x), y).backward()
+    total = 0.0
+    for weight, is_new, _ in _new_entries(edit).values():
+        if weight.grad is not None:
+            total += float(torch.where(is_new, weight.grad, 0).square().sum())
+    edit.model.zero_grad()
+    return total**0.5

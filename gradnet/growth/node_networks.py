@@ -1,0 +1,116 @@
+"""Small sigmoid networks with one hidden layer, a batch of them learning at once.
+
+Letters: ``T`` networks, ``D`` inputs, ``H`` hidden units of the largest network, ``K``
+outputs, ``N`` patterns.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass
+class Networks:
+    """Networks of several sizes.
+
+    Hidden unit 0 is the bias of the outputs: its incoming weights are 0, so that its
+    sigmoid is 1/2, and scale 2 makes it 1. Its gradient is 0 then, and so is that of
+    the units that a network does not have: their scale is 0.
+
+    Attributes:
+        incoming: weights of hidden units, biases first, ``(T, 1 + H, 1 + D)``.
+        outgoing: ``(T, 1 + H, K)``.
+        scale: of hidden units ``(T, 1 + H, 1)``.
+    """
+
+    incoming: Tensor
+    outgoing: Tensor
+    scale: Tensor
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Outputs between 0 and 1, ``(T, N, K)``, for inputs ``(N, D)``."""
+        return self.values(as_columns(inputs))[1].mT
+
+    def values(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Of hidden units ``(T, 1 + H, N)`` and of outputs ``(T, K, N)``."""
+        hidden = (self.incoming @ columns).sigmoid() * self.scale
+        return hidden, (self.outgoing.mT @ hidden).sigmoid()
+
+
+def as_columns(inputs: Tensor) -> Tensor:
+    """A row of ones above the inputs ``(N, D)``, one column a pattern."""
+    return functional.pad(inputs, (1, 0), value=1.0).mT.contiguous()
+
+
+@dataclass
+class Learners(Networks):
+    """Networks that learn by backpropagation, with momentum.
+
+    Attributes:
+        incoming_steps: the last ones of the incoming weights, ``(T, 1 + H, 1 + D)``.
+        outgoing_steps: of the outgoing weights, ``(T, 1 + H, K)``.
+        trains: 1 for units whose incoming weights learn, else 0, ``(T, 1 + H, 1)``.
+    """
+
+    incoming_steps: Tensor
+    outgoing_steps: Tensor
+    trains: Tensor
+
+    @classmethod
+    def without_units(cls, biases: Tensor, inputs: int) -> "Learners":
+        """Outputs with nothing but their biases ``(T, K)``."""
+        incoming = biases.new_zeros(len(biases), 1, 1 + inputs)
+        outgoing = biases[:, None].clone()
+        none = torch.zeros_like(incoming[..., :1])
+        steps = torch.zeros_like(incoming), torch.zeros_like(outgoing)
+        return cls(incoming, outgoing, none + 2, *steps, none)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Learners":
+        """The same change of all tensors."""
+        return Learners(*map(change, vars(self).values()))
+
+    def with_room(self) -> "Learners":
+        """The same, with a place for one hidden unit more."""
+        return self.each(lambda values: functional.pad(values, (0, 0, 0, 1)))
+
+    def put(
+        self, place: int, unit: int, weights: tuple[Tensor, Tensor], freezes: bool
+    ) -> None:
+        """Give a network a hidden unit.
+
+        Args:
+            place: of the network.
+            unit: number of the unit, counted from 1.
+            weights: incoming ``(1 + D,)`` and outgoing ``(K,)``.
+            freezes: the incoming weights of its other units.
+        """
+        self.incoming[place, unit], self.outgoing[place, unit] = weights
+        self.scale[place, unit] = 1
+        if freezes:
+            self.trains[place] = 0
+            self.incoming_steps[place] = 0
+        self.trains[place, unit] = 1
+
+    def learn(
+        self, columns: Tensor, targets: Tensor, rate: float, momentum: float
+    ) -> None:
+        """Move all weights once: by the gradient, summed over patterns, and momentum.
+
+        Args:
+            columns: ``(1 + D, N)``.
+            targets: ``(K, N)``.
+            rate: times the gradient of half the squared error.
+            momentum: times the last step.
+        """
+        sigmoid_backward = torch.ops.aten.sigmoid_backward
+        hidden, outputs = self.values(columns)
+        errors = sigmoid_backward(outputs - targets, outputs)
+        deltas = sigmoid_backward(self.outgoing @ errors, hidden) * self.trains
+        rows = columns.mT.expand(len(deltas), -1, -1)
+        self.outgoing_steps.baddbmm_(hidden, errors.mT, beta=momentum, alpha=-rate)
+        self.incoming_steps.baddbmm_(deltas, rows, beta=momentum, alpha=-rate)
+        self.outgoing += self.outgoing_steps
+        self.incoming += self.incoming_steps
