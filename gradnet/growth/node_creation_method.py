@@ -6,7 +6,7 @@ batches, noise alone would be taken for a flat curve, or hide one.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from gradnet.surgery.widen import widen
 from gradnet.training import TrainingSettings
 
 DECISION_SAMPLES = 1000
+# Of buffers of the network, before the name of a parameter: its newest entries.
+NEWEST = "newest_entries_of_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class NodeCreation(NamedNetwork):
         nodes: units of an edit.
         most_edits: of a run.
         threshold: add units when the training loss fell by less than this part of the
-            loss just after the last addition ...
+            loss at the last addition ...
         window: ... within so many evaluations, all since the last addition.
         place: largest-gradient (the layer whose new units would have the largest
             gradient), round-robin, or random.
@@ -41,6 +43,10 @@ class NodeCreation(NamedNetwork):
             this part of the layer's mean magnitude; their outgoing ones too, where
             ``preserving`` is false.
         preserving: outgoing weights of new units start at zero: the function stays.
+        frozen: after an addition, only the newest units and the outputs train; the
+            paper rejects that. For networks without norms. What is frozen lies in one
+            tensor with what trains, so its gradient is masked: it stays only without
+            weight decay, and the optimizer begins anew.
     """
 
     training: TrainingSettings = field(
@@ -49,7 +55,8 @@ class NodeCreation(NamedNetwork):
         )
     )
     growth: Schedule = field(default_factory=lambda: Schedule(patience=1, gain=0.0))
-    layers: list[str] = field(default_factory=lambda: ["linear0"])
+    model_args: dict[str, Any] = field(default_factory=lambda: {"hidden": [4, 4]})
+    layers: list[str] = field(default_factory=lambda: ["linear0", "linear1"])
     nodes: int = 4
     most_edits: int = 30
     threshold: float = 0.05
@@ -57,18 +64,24 @@ class NodeCreation(NamedNetwork):
     place: Literal["largest-gradient", "round-robin", "random"] = "largest-gradient"
     weight_range: float = 1.0
     preserving: bool = True
+    frozen: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be.
 
         Raises:
-            GradnetError: a number is too small, or no layer may grow.
+            GradnetError: a number is too small, no layer may grow, or what is frozen
+                would decay.
         """
         for name in ("nodes", "window"):
             if getattr(self, name) < 1:
                 raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
         if not self.layers:
             raise GradnetError("name at least one of layers to add units to")
+        if self.frozen and self.training.weight_decay:
+            raise GradnetError(
+                "frozen weights would decay; set training.weight_decay to 0"
+            )
 
     @property
     def preserves_function(self) -> bool:
@@ -78,7 +91,7 @@ class NodeCreation(NamedNetwork):
     @property
     def carries_optimizer(self) -> bool:
         """Old weights go on, and with them their momentum, as in the paper."""
-        return True
+        return not self.frozen
 
     @property
     def edits(self) -> int:
@@ -88,10 +101,10 @@ class NodeCreation(NamedNetwork):
     def is_due(self, history: GrowthHistory) -> bool:
         """The paper's rule on the training loss between evaluations."""
         # The first record of a stage is that of the edit: nothing was trained yet.
-        losses = [
-            r["train_loss"] for r in history.records if r["stage"] == history.stage
-        ]
-        losses = losses[1:]
+        stage = [r for r in history.records if r["stage"] == history.stage]
+        losses = [record["train_loss"] for record in stage[1:]]
+        if before := history.records[: -len(stage)]:
+            losses.insert(0, before[-1]["train_loss"])  # at the last addition
         if history.stage >= self.edits or len(losses) <= self.window:
             return False
         return losses[-1 - self.window] - losses[-1] < self.threshold * losses[0]
@@ -110,6 +123,23 @@ class NodeCreation(NamedNetwork):
         chosen = edits[max(sizes, key=lambda layer: sizes[layer])]
         spent = sum(training_flops(e.model, x).total for e in edits.values()) * len(x)
         return replace(chosen, flops=spent)
+
+    def freeze(self, model: nn.Module, stage: int) -> None:
+        """In the frozen form, the newest units and the outputs train; else all does."""
+        model.requires_grad_(True)
+        if not self.frozen or stage == 0:
+            return
+        newest = dict(model.named_buffers(recurse=False))
+        *_, outputs = (m for m in model.modules() if isinstance(m, nn.Linear))
+        kept = {id(parameter) for parameter in outputs.parameters()}
+        for name, parameter in model.named_parameters():
+            mask = newest.get(_newest(name))
+            if id(parameter) in kept:
+                continue
+            if mask is None:
+                parameter.requires_grad_(False)
+            else:
+                parameter.register_hook(mask.mul)
 
     def _next(self, context: EditContext) -> str:
         number = context.stage - 1
@@ -141,6 +171,8 @@ class NodeCreation(NamedNetwork):
                     torch.zeros_like(fresh) if outgoing and self.preserving else fresh
                 )
                 weight.copy_(torch.where(is_new, fresh, weight))
+        if self.frozen:
+            _mark_newest(edit)
         certified = certify(model, edit.model, edit.origins, context.probe)
         return replace(certified, choice=layer)
 
@@ -156,6 +188,22 @@ def _new_entries(edit: Edit) -> dict[str, tuple[Tensor, Tensor, int]]:
                 is_new = (index < 0).to(parameter.device).reshape(shape)
                 found[name] = parameter, is_new, dimension
     return found
+
+
+def _newest(name: str) -> str:
+    """The name of a buffer for a parameter; it may have no dots."""
+    return NEWEST + name.replace(".", "-")
+
+
+def _mark_newest(edit: Edit) -> None:
+    """Note in the network, but not in its state, which entries are the newest."""
+    model = edit.model
+    for name, _ in list(model.named_buffers(recurse=False)):
+        if name.startswith(NEWEST):
+            delattr(model, name)
+    for name, (weight, is_new, _) in _new_entries(edit).items():
+        mask = is_new.expand_as(weight).to(weight)
+        model.register_buffer(_newest(name), mask, persistent=False)
 
 
 def _batch(context: EditContext) -> tuple[Tensor, Tensor]:

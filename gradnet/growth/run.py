@@ -180,7 +180,8 @@ class _Run:
             return False
         if self.step >= history.steps:
             logger.warning(
-                "the run ended after %d of %d edits; give it more --training.steps",
+                "the run of %d steps ended after %d of %d edits",
+                history.steps,
                 self.stage,
                 self.method.edits,
             )

@@ -19,6 +19,16 @@ from gradnet.training import TrainingSettings
 RESNET = {"width": 2, "stages": [1, 2, 1]}
 LAYERWISE = {"width": 2, "initial_stages": [1, 1], "stages": [3, 2]}
 
+BATCH = 16
+TRAINING = TrainingSettings(
+    steps=22,
+    batch_size=BATCH,
+    optimizer="adamw",
+    learning_rate=3e-3,
+    schedule="cosine",
+    evaluate_every=4,
+)
+
 # Method -> the settings of one or more tiny runs. A method without any fails its test.
 TINY: dict[str, list[dict[str, Any]]] = {
     "net2wider": [
@@ -54,7 +64,15 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "node-creation": [
         {"model_args": {"hidden": [4, 3]}, "layers": ["linear0", "linear1"]}
         | {"nodes": 2, "most_edits": 3, "window": 1, "threshold": 9.0},
-        {"model": "cnn-small", "layers": ["conv0", "conv1"], "place": "random"}
+        {"model_args": {"hidden": [4, 3]}, "layers": ["linear0", "linear1"]}
+        | {"nodes": 4, "most_edits": 3, "frozen": True}
+        | {"training": replace(TRAINING, weight_decay=0.0)},
+        {
+            "model": "cnn-small",
+            "model_args": {},
+            "layers": ["conv0", "conv1"],
+            "place": "random",
+        }
         | {"nodes": 1, "most_edits": 2, "preserving": False},
     ],
     "cascade-correlation": [
@@ -75,16 +93,6 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "cornet-published": [RESNET | {"final_blocks": 3}],
     "pronet-published": [RESNET | {"final_blocks": 3}],
 }
-
-BATCH = 16
-TRAINING = TrainingSettings(
-    steps=22,
-    batch_size=BATCH,
-    optimizer="adamw",
-    learning_rate=3e-3,
-    schedule="cosine",
-    evaluate_every=4,
-)
 
 
 def tiny(name: str, number: int = 0) -> GrowthMethod:

@@ -1,19 +1,24 @@
 """Units come when the smoothed loss is flat, in the layer that would use them most."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from growth_cases import digits, tiny
+from growth_cases import TRAINING, digits, tiny, watched_run
 from torch.nn import functional
 
 from gradnet.errors import GradnetError
-from gradnet.growth.base import EditContext, GrowthHistory
+from gradnet.growth.base import EditContext, GrowthHistory, Schedule
 from gradnet.growth.node_creation_method import NodeCreation
 from gradnet.growth.run import grow
 from gradnet.growth.saved import load_grown, save_grown
+from gradnet.training import TrainingSettings
 
 SHAPE = (1, 8, 8)
 PROBE = torch.randn(8, *SHAPE, dtype=torch.float64, generator=torch.manual_seed(0))
 TWO = {"model_args": {"hidden": [5, 4]}, "layers": ["linear0", "linear1"]}
+FROZEN = TWO | {"frozen": True, "nodes": 2, "most_edits": 3, "place": "round-robin"}
+FROZEN |= {"growth": Schedule(first=4, every=4), "window": 100}
 
 
 def begin(method):
@@ -43,6 +48,15 @@ def test_units_are_due_by_the_papers_rule(losses, due):
     assert method.is_due(history(losses)) is due
 
 
+def test_the_fall_is_measured_by_the_loss_at_the_last_addition():
+    method = NodeCreation(window=2, threshold=0.1)
+    records = history([5.0, 4.0]).records + history([1.0, 0.95, 0.85], stage=1).records
+    run = GrowthHistory(steps=100, stage=1, records=records)
+    # A fall of 0.15: much of 1.0, little of 4.0.
+    assert method.is_due(run)
+    assert not NodeCreation(window=2, threshold=0.03).is_due(run)
+
+
 def test_nothing_is_due_after_the_last_edit():
     method = NodeCreation(window=1, most_edits=2)
     assert method.is_due(history([1.0, 1.0], stage=1))
@@ -50,7 +64,7 @@ def test_nothing_is_due_after_the_last_edit():
 
 
 def test_old_weights_stay_and_new_ones_send_nothing():
-    method = NodeCreation(model_args={"hidden": [5]}, nodes=3)
+    method = NodeCreation(model_args={"hidden": [5]}, layers=["linear0"], nodes=3)
     model = begin(method)
     edit = method.edit(model, EditContext(1, PROBE, 0))
     assert edit.certificate.preserves(1e-14)
@@ -62,7 +76,9 @@ def test_old_weights_stay_and_new_ones_send_nothing():
 
 
 def test_outgoing_weights_that_are_drawn_change_the_function_within_their_bound():
-    method = NodeCreation(model_args={"hidden": [5]}, nodes=3, preserving=False)
+    method = NodeCreation(
+        model_args={"hidden": [5]}, layers=["linear0"], nodes=3, preserving=False
+    )
     edit = method.edit(begin(method), EditContext(1, PROBE, 0))
     assert not method.preserves_function
     hidden = edit.model.relu0(edit.model.linear0(edit.model.flatten(PROBE)))[:, 5:]
@@ -112,6 +128,32 @@ def test_a_choice_by_gradient_is_kept_with_the_run_and_in_its_file(tmp_path):
     loaded = load_grown(path)
     for name, value in growth.model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_frozen_units_keep_every_bit(optimizer):
+    training = replace(TRAINING, optimizer=optimizer, weight_decay=0.0)
+    method = NodeCreation(**FROZEN | {"training": training})
+    seen = watched_run(method)
+    assert len(seen.stages) == 4
+    for number, stage in enumerate(seen.stages[1:]):
+        choice = seen.stages[number].edit.choice
+        origins = seen.stages[number].edit.origins
+        for name, after in stage.ended.named_parameters():
+            before = stage.begun.get_parameter(name)
+            is_old = origins[name].gather(torch.ones_like(before)) != 0
+            changed = after != before
+            if name.startswith("linear2"):
+                assert changed.any()
+            else:
+                assert not changed[is_old].any()
+                assert changed.any() == bool((~is_old).any())
+        assert (stage.ended.get_submodule(choice).weight[-2:] != 0).any()
+
+
+def test_frozen_weights_must_not_decay():
+    with pytest.raises(GradnetError, match="frozen weights would decay"):
+        NodeCreation(frozen=True, training=TrainingSettings(weight_decay=1e-4))
 
 
 def test_a_choice_without_samples_is_refused():

@@ -102,7 +102,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 )
 def test_a_run_ends_with_its_budget_whatever_was_grown(schedule, edits, caplog):
     growth = grow(replace(PRESERVING, growth=schedule), digits())
-    told = f"the run ended after {len(edits)} of 3 edits" in caplog.text
+    told = f"steps ended after {len(edits)} of 3 edits" in caplog.text
     assert told == (len(edits) < 3)
     history = growth.history
     assert [edit["step"] for edit in history.edits] == edits
