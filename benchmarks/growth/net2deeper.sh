@@ -16,6 +16,7 @@ for seed in $seeds; do
       --growth.every 300 "$@"
   }
   grow net2deeper "$@"
+  grow net2deeper-full-rate --student-rate 1 "$@"
   grow random-deeper --initialization random "$@"
   grow teacher-on "$@" --depths 1 1 1
   grow direct "$@" --initial-depths 2 2 3

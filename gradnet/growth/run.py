@@ -313,10 +313,12 @@ class _Run:
 
 
 def _describe(edit: Edit, history: GrowthHistory) -> Record:
-    """What an edit did, in plain values."""
+    """What an edit did, in plain values; of the lists of names their lengths."""
+    facts = vars(edit.certificate)
+    names = ("copied", "split", "created")
     return {
         "stage": history.stage,
         "step": history.start,
         "choice": edit.choice,
-        **vars(edit.certificate),
+        **{k: len(v) if k in names else v for k, v in facts.items()},
     }
