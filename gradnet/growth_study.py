@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from gradnet.costs import count_parameters, forward_flops
+from gradnet.costs import forward_flops
 from gradnet.errors import GradnetError
 from gradnet.growth.base import GrowthMethod
 from gradnet.growth.replay import replay
@@ -100,7 +100,7 @@ class GrowthStudy:
                 (edit["largest_difference"] for edit in growth.history.edits),
                 default=0.0,
             ),
-            "parameters": count_parameters(growth.model),
+            "parameters": growth.parameters,
             "inference_flops": forward_flops(growth.model, probe),
             "training_flops": growth.flops.total,
             "training_flops_by_kind": asdict(growth.flops),

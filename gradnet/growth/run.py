@@ -53,6 +53,13 @@ class Growth:
     seconds: float = 0.0
     training_seconds: float = 0.0
 
+    @property
+    def parameters(self) -> int:
+        """How many there are, without those that an edit deleted and keeps at zero."""
+        if self.history.edits:
+            return int(self.history.edits[-1]["parameters"][1])
+        return count_parameters(self.model)
+
 
 def grow(
     method: GrowthMethod,
@@ -130,7 +137,7 @@ class _Run:
         step_flops = training_step_flops(task, self.probe)
         earlier, flops, seconds = list(history.records), growth.flops, growth.seconds
         costs = {
-            "parameters": count_parameters(growth.model),
+            "parameters": growth.parameters,
             "trainable": count_parameters(growth.model, trainable_only=True),
         }
 

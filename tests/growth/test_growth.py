@@ -22,6 +22,7 @@ from torch import nn
 from gradnet.costs import count_parameters
 from gradnet.growth import GROWTH
 from gradnet.growth.base import GrowthMethod
+from gradnet.growth.masks import count_remaining
 from gradnet.growth.run import grow
 from gradnet.training import Watch
 
@@ -151,7 +152,7 @@ def test_costs_are_those_of_a_count_by_hand(case):
         for record in records:
             steps = record["step"] - starts[number]
             assert record["flops"] == pytest.approx(spent + steps * each, rel=1e-12)
-            assert record["parameters"] == count_parameters(stage.begun)
+            assert record["parameters"] == count_remaining(stage.begun)
             assert record["trainable"] == count_parameters(stage.begun, True)
         spent += each * (records[-1]["step"] - starts[number])
         spent += stage.edit.flops if stage.edit else 0
