@@ -104,18 +104,47 @@ def training_flops(
     weights = sum(
         _without_children(name, layer, by_layer)
         for name, layer in model.named_modules(remove_duplicate=False)
-        if any(p.requires_grad and p.ndim > 1 for p in layer.parameters(recurse=False))
+        if any(p.requires_grad and p.ndim > 1 for p in _own_parameters(layer))
     )
     weights = min(weights, backward)
     return Flops(passed, weights, backward - weights) * (1 / len(x))
+
+
+def count_flops(call: Callable[[], object]) -> float:
+    """FLOPs of whatever a call does, gradients of any kind included."""
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    # Its hooks on modules refuse autograd.grad by a module's own weights.
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    with counter:
+        call()
+    return float(counter.get_total_flops())
+
+
+class _NoModules:
+    """In place of the tracker of modules: all is counted as one."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None:
+        """Nothing to track."""
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing was tracked."""
+
+
+def _own_parameters(layer: nn.Module) -> list[nn.Parameter]:
+    """Of a layer alone, those behind a parametrization (a mask, say) included."""
+    parameters = list(layer.parameters(recurse=False))
+    if isinstance(masked := getattr(layer, "parametrizations", None), nn.Module):
+        parameters += masked.parameters()
+    return parameters
 
 
 def _count(
     call: Callable[[], object], model: nn.Module | None = None
 ) -> tuple[float, dict[str, float]]:
     """FLOPs of a call: all of them, and those of each of the model's layers."""
-    formulas = {torch.ops.aten.convolution_backward: _convolution_backward}
-    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with counter, layerwise_attention():
         call()
     root = type(model).__name__
@@ -148,3 +177,6 @@ def _convolution_backward(
     transposed, wanted = rest[4], rest[7]
     forward = conv_flop_count(list(x), list(weight), list(gradient), transposed)
     return forward * sum(wanted[:2])
+
+
+_FORMULAS = {torch.ops.aten.convolution_backward: _convolution_backward}

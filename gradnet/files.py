@@ -69,6 +69,13 @@ def read_json(path: str | Path) -> Any:
         raise GradnetError(f"{path}: not a JSON file ({error})") from None
 
 
+def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> Path:
+    """Write a figure of matplotlib as PNG, whole or not at all."""
+    return write_atomically(
+        path, lambda file: figure.savefig(file, format="png", dpi=dpi)
+    )
+
+
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:

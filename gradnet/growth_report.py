@@ -1,13 +1,12 @@
 """Tables and pictures of growth runs: what was reached, at which cost."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas
 
-from gradnet.files import JsonLines, write_atomically, write_text
+from gradnet.files import JsonLines, save_figure, write_text
 from gradnet.run_folder import Row, read_rows
 
 # What stands on the horizontal axes, in the order of Chen et al.'s question: faster in
@@ -60,9 +59,7 @@ def write_growth_report(folder: str | Path) -> str:
         for record in JsonLines(folder / "metrics.jsonl").read()
         if (record["seed"], record["method"]) in done
     ]
-    image = io.BytesIO()
-    draw_curves(records, folder.resolve().name).savefig(image, format="png", dpi=150)
-    write_atomically(folder / "curves.png", lambda f: f.write(image.getvalue()))
+    save_figure(folder / "curves.png", draw_curves(records, folder.resolve().name))
     return text
 
 

@@ -1,13 +1,12 @@
 """Tables and pictures of a study: tidy CSV, Markdown with spread, one figure."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas
 
-from gradnet.files import write_atomically, write_text
+from gradnet.files import save_figure, write_text
 
 # The base, then its GradNets, then the controls, whatever order the pieces came in.
 FIRST, LAST = ("base", "default", "gradnet2018"), ("last-layer", "fine-tuned")
@@ -53,10 +52,7 @@ def write_report(
     write_text(folder / "table.csv", tidy.to_csv(index=False))
     summary = summarize(rows)
     write_text(folder / "table.md", to_markdown(summary))
-    figure = draw(rows, title)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=150)
-    write_atomically(folder / "table.png", lambda f: f.write(image.getvalue()))
+    save_figure(folder / "table.png", draw(rows, title))
     return summary
 
 

@@ -1,6 +1,5 @@
 """Tables and pictures of many trials on a classic problem."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pandas
 import torch
 from torch import Tensor
 
-from gradnet.files import write_atomically, write_text
+from gradnet.files import save_figure, write_text
 
 GRID = 160
 
@@ -45,19 +44,12 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=150)
-    write_atomically(path, lambda file: file.write(image.getvalue()))
-
-
 def write_trials(rows: Sequence[Mapping[str, Any]], folder: Path, title: str) -> str:
     """Write ``trials.csv``, ``table.md`` and ``hidden-units.png``; return the table."""
     write_text(folder / "trials.csv", pandas.DataFrame(list(rows)).to_csv(index=False))
     text = summarize(rows)
     write_text(folder / "table.md", text)
-    save_figure(draw_hidden_units(rows, title), folder / "hidden-units.png")
+    save_figure(folder / "hidden-units.png", draw_hidden_units(rows, title))
     return text
 
 

@@ -1,8 +1,6 @@
 """The command line: the whole way, kills on the way, one clear line for bad input."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kills import run_killed
 
 from gradnet.arguments import load_recipe, to_yaml
 from gradnet.cli import main
@@ -33,23 +32,7 @@ def write_config(folder: Path, text: str) -> list[str]:
 
 
 def without_times(row: dict) -> dict:
-    return {k: v for k, v in row.items() if "second" not in k}
-
-
-def run_killed(arguments: list[str], when) -> None:
-    """Start a command and kill -9 it as soon as ``when()`` holds."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "gradnet", *arguments]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(3000):
-            if when() or process.poll() is not None:
-                break
-            time.sleep(0.01)
-        assert process.poll() is None, "it ended before it could be killed"
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    return {k: v for k, v in row.items() if "second" not in k and k != "hardware"}
 
 
 @pytest.fixture(scope="module")

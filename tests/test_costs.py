@@ -6,8 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from gradnet.costs import Flops, count_parameters, forward_flops, training_flops
+from gradnet.costs import (
+    Flops,
+    count_flops,
+    count_parameters,
+    forward_flops,
+    training_flops,
+)
 from gradnet.growth.cornet import CornetAsPublished, PronetAsPublished
+from gradnet.growth.masks import with_masks
 from gradnet.models.resnet import ResNet
 
 HEAD = 2 * 5 * 3
@@ -206,3 +213,25 @@ def test_growth_costs_the_counted_part_of_the_full_network(
         start = end
     full = training_flops(ResNet(), images).total * 7820
     assert spent / full == pytest.approx(expected, abs=0.0005)
+
+
+def test_any_calls_work_is_counted_with_derivatives_of_every_kind():
+    layer = nn.Linear(3, 5, bias=False)
+    x = torch.randn(4, 3)
+    forward = 2 * 4 * 3 * 5
+
+    def gradient():
+        (found,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
+        return found
+
+    assert count_flops(lambda: layer(x)) == forward
+    assert count_flops(gradient) == 2 * forward  # and that of the weight
+    assert count_flops(lambda: None) == 0
+
+
+def test_a_masked_weight_is_a_weight():
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    x = torch.randn(4, 6)
+    plain = training_flops(model, x)
+    masks = {"0.weight": torch.ones(5, 6, dtype=torch.bool)}
+    assert training_flops(with_masks(model, masks), x) == plain

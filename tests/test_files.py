@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from torch import nn
 
 from gradnet.errors import GradnetError
@@ -17,6 +19,7 @@ from gradnet.files import (
     JsonLines,
     load_tensors,
     read_json,
+    save_figure,
     save_tensors,
     sha256,
     write_atomically,
@@ -257,3 +260,11 @@ def test_any_other_file_is_refused(
     path.write_bytes(content)
     with pytest.raises(GradnetError, match=r"other\.pt (is refused|cannot be read)"):
         load_tensors(path)
+
+
+def test_a_figure_is_written_as_a_picture(tmp_path: Path) -> None:
+    figure = Figure(figsize=(2, 1))
+    path = save_figure(tmp_path / "folder" / "figure.png", figure, dpi=100)
+    header = path.read_bytes()[:24]
+    assert header[1:4] == b"PNG"
+    assert struct.unpack(">II", header[16:24]) == (200, 100)

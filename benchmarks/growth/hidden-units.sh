@@ -19,4 +19,4 @@ grow cascade-correlation linear --rounds 0 --training.evaluate-every 500
 grow node-creation node-creation --model-args '{"hidden": [8]}' \
   --layers linear0 --most-edits 8
 grow net2wider net2wider --model-args '{"hidden": [20]}' --wider '{"linear0": 40}'
-grow net2wider mlp --model-args '{"hidden": [40]}' --wider '{}' --student-rate 1
+grow net2wider mlp --model-args '{"hidden": [40]}' --wider '{}'

@@ -12,7 +12,7 @@ grow() {
   shift
   gradnet grow net2wider --name "$name" --seeds $seeds --data "$data" --out "$out" \
     --split.validation-fraction 0.1 --augmentation.crop 0 --training.evaluate-every 750 \
-    --training.steps 6000 --model-args '{"hidden": [100, 100]}' "$@"
+    --training.steps 6000 --growth.first 3000 --model-args '{"hidden": [100, 100]}' "$@"
 }
 seeds="$*"
 grow teacher-on --wider '{}'

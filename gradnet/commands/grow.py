@@ -53,11 +53,11 @@ def run_grow(arguments: Sequence[str]) -> None:
             "options:\ngradnet grow METHOD --data two-spirals --help"
         )
         return
+    if name not in GROWTH:
+        raise GradnetError(f"no growth method {name!r}; there are: {known}")
     if asks_for_trials(arguments):
         run_trials(name, arguments[1:])
         return
-    if name not in GROWTH:
-        raise GradnetError(f"no growth method {name!r}; there are: {known}")
     (method, settings), config = parse_several(
         [GROWTH[name], Grow], f"gradnet grow {name}", arguments[1:]
     )

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradnet.files import write_atomically
+from gradnet.files import save_figure
 from gradnet.pictures import draw_norms
 from gradnet.progress import progress
 from gradnet.store import GradientStore
@@ -39,7 +39,7 @@ class Inspect:
         if "://" in self.store and not self.picture:
             path = Path(f"{name}-norms.png")
         figure = draw_norms(means, list(store.blocks))
-        write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+        save_figure(path, figure, dpi=110)
         print(f"all {store.plan.num_shards} shards are whole\npicture: {path}")
 
 

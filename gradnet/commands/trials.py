@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gradnet.arguments import parse_several
 from gradnet.classic_problems import classic_problem, is_classic
 from gradnet.errors import GradnetError
-from gradnet.files import write_json, write_text
+from gradnet.files import save_figure, write_json, write_text
 from gradnet.growth.cascade_settings import CascadeSettings, SpiralCascadeSettings
 from gradnet.growth.node_creation import NodeCreationSettings
 from gradnet.growth.trials import (
@@ -20,7 +22,6 @@ from gradnet.runtime import hardware, versions
 from gradnet.trials_report import (
     draw_decisions,
     draw_errors,
-    save_figure,
     write_trials,
 )
 
@@ -35,8 +36,8 @@ RUNNERS: Mapping[str, Callable[..., Trials]] = {
 
 
 def asks_for_trials(arguments: Sequence[str]) -> bool:
-    """Whether ``--data`` names a classic problem."""
-    return is_classic(_option(arguments, "--data"))
+    """Whether ``--data``, or the file of ``--config``, names a classic problem."""
+    return is_classic(_data(arguments))
 
 
 def run_trials(name: str, arguments: Sequence[str]) -> None:
@@ -53,7 +54,7 @@ def run_trials(name: str, arguments: Sequence[str]) -> None:
         raise GradnetError(
             f"{name} does not run on classic problems; these do: {', '.join(RUNNERS)}"
         )
-    kind = _settings_of(name, _option(arguments, "--data"))
+    kind = _settings_of(name, _data(arguments))
     (method, settings), config = parse_several(
         [kind, TrialSettings], f"gradnet grow {name}", arguments
     )
@@ -88,7 +89,7 @@ def _settings_of(name: str, data: str) -> type:
 def _draw(trials: Trials, inputs: Any, targets: Any, folder: Path, title: str) -> None:
     if trials.errors:
         drawn = range(min(DRAWN_TRIALS, len(trials.rows)))
-        save_figure(draw_errors(trials.errors, drawn, title), folder / "errors.png")
+        save_figure(folder / "errors.png", draw_errors(trials.errors, drawn, title))
     outputs = trials.outputs
     if outputs is None or inputs.shape[1] != 2 or targets.shape[1] != 1:
         return
@@ -101,7 +102,17 @@ def _draw(trials: Trials, inputs: Any, targets: Any, folder: Path, title: str) -
         targets[:, 0],
         shown,
     )
-    save_figure(figure, folder / "decisions.png")
+    save_figure(folder / "decisions.png", figure)
+
+
+def _data(arguments: Sequence[str]) -> str:
+    """The data that are asked for; empty where none are."""
+    config = Path(_option(arguments, "--config"))
+    given = _option(arguments, "--data")
+    if given or not config.is_file():
+        return given
+    values = yaml.safe_load(config.read_text())
+    return str(values.get("data", "")) if isinstance(values, dict) else ""
 
 
 def _option(arguments: Sequence[str], name: str) -> str:

@@ -57,6 +57,11 @@ class LayerwiseResNet(GrowthMethod):
         return self.initialization == "zero"
 
     @property
+    def carries_optimizer(self) -> bool:
+        """Old weights go on in every form, and with them their momentum."""
+        return True
+
+    @property
     def edits(self) -> int:
         """One a block."""
         return len(places(self.initial_stages, self.stages))

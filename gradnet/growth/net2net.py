@@ -36,6 +36,11 @@ class Net2Net(GrowthMethod):
     )
     student_rate: float = 0.1
 
+    @property
+    def carries_optimizer(self) -> bool:
+        """Old weights go on in every form, and with them their momentum."""
+        return True
+
     def training_at(self, stage: int) -> TrainingSettings:
         """The teacher's settings, with the students' rate after the first stage."""
         if stage == 0:
@@ -70,13 +75,8 @@ class Net2Wider(NamedNetwork, Net2Net):
 
     @property
     def edits(self) -> int:
-        """One: all named layers at once."""
-        return 1
-
-    @property
-    def carries_optimizer(self) -> bool:
-        """Old weights go on in every form, and with them their momentum."""
-        return True
+        """One: all named layers at once; none where nothing would change."""
+        return 0 if not self.wider and self.student_rate == 1 else 1
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Widen all named layers at once."""

@@ -37,6 +37,8 @@ class NodeCreation(NamedNetwork):
         threshold: add units when the training loss fell by less than this part of the
             loss at the last addition ...
         window: ... within so many evaluations, all since the last addition.
+        growth: its patience and gain are not used; first and every still are the
+            latest steps.
         place: largest-gradient (the layer whose new units would have the largest
             gradient), round-robin, or random.
         weight_range: new units' incoming weights are uniform between minus and plus
@@ -103,7 +105,8 @@ class NodeCreation(NamedNetwork):
         # The first record of a stage is that of the edit: nothing was trained yet.
         stage = [r for r in history.records if r["stage"] == history.stage]
         losses = [record["train_loss"] for record in stage[1:]]
-        if before := history.records[: -len(stage)]:
+        before = history.records[: -len(stage)]
+        if before and before[-1]["train_loss"]:  # 0 where nothing was trained yet
             losses.insert(0, before[-1]["train_loss"])  # at the last addition
         if history.stage >= self.edits or len(losses) <= self.window:
             return False
@@ -119,6 +122,8 @@ class NodeCreation(NamedNetwork):
             layer: self._with_units(model, layer, context) for layer in self.layers
         }
         x, y = _batch(context)
+        for edit in edits.values():  # whatever was frozen before
+            edit.model.requires_grad_(True)
         sizes = {layer: _new_gradient(edit, x, y) for layer, edit in edits.items()}
         chosen = edits[max(sizes, key=lambda layer: sizes[layer])]
         spent = sum(training_flops(e.model, x).total for e in edits.values()) * len(x)

@@ -5,6 +5,7 @@ are removed are gone. By magnitude and at random, too, as the baselines.
 """
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gradnet.costs import count_flops
 from gradnet.curvature import CurvatureName, curvature_diagonal
 from gradnet.errors import GradnetError
 from gradnet.growth.base import EditContext, Schedule
@@ -103,8 +105,13 @@ class Pruning(NamedNetwork):
             GradnetError: there are no samples to learn from.
         """
         plain, kept = without_masks(model).eval(), masks_of(model)
+        pruned_to = [(plain, kept)]
+        flops = 0.0
         if not context.is_replayed:
-            plain, kept = self.prune(plain, kept, context)
+            flops = count_flops(
+                lambda: pruned_to.append(self.prune(plain, kept, context))
+            )
+        plain, kept = pruned_to[-1]
         pruned = with_masks(plain, kept).train(model.training)
         origins = {name: Origin(name) for name in model.state_dict()}
         for name in kept:
@@ -112,7 +119,8 @@ class Pruning(NamedNetwork):
             origins[after] = Origin(before)
         edit = certify(model, pruned, origins, context.probe)
         counts = count_remaining(model), count_remaining(pruned)
-        return replace(edit, certificate=replace(edit.certificate, parameters=counts))
+        certificate = replace(edit.certificate, parameters=counts)
+        return replace(edit, certificate=certificate, flops=flops)
 
     @abstractmethod
     def prune(
@@ -203,15 +211,18 @@ class OptimalBrainDamage(Pruning):
 
     def _remove_units(self, model: nn.Module, context: EditContext) -> Edit:
         plain, probe = copy.deepcopy(model).eval(), context.probe
-        if context.is_replayed:  # any units will do: the weights are loaded afterwards
-            weights = magnitude(plain)
-        else:
-            weights = self.scores(plain, context)
+        # Any units will do where the weights are loaded afterwards.
+        found = [magnitude(plain)]
+        flops = 0.0
+        if not context.is_replayed:
+            flops = count_flops(lambda: found.append(self.scores(plain, context)))
+        weights = found[-1]
         # All are scored before any is removed: then the scores fit no more.
         scores = {n: unit_scores(plain, n, weights, probe) for n in self.units}
         edits: list[Edit] = []
         for name, of_units in scores.items():
-            count = min(max(int(self.fraction * len(of_units)), 1), len(of_units) - 1)
+            many = math.floor(self.fraction * len(of_units) + 1e-9)
+            count = min(max(many, 1), len(of_units) - 1)
             now = edits[-1].model if edits else model
             edits.append(remove_weakest_units(now, name, of_units, count, probe))
-        return compose(edits, probe)
+        return replace(compose(edits, probe), flops=flops)

@@ -217,7 +217,7 @@ class _Run:
             "seconds": (growth.seconds, growth.training_seconds),
             "module": growth.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "trunk": self.trunk.length if self.trunk else 0,
+            "trunk": self.trunk.names if self.trunk else [],
         }
         save_tensors(path, state)
         for old in (str(self.stage - 1), f"{self.stage - 1}-training"):
@@ -253,9 +253,16 @@ class _Run:
         self.optimizer = self._begin_stage()
         self.optimizer.load_state_dict(state["optimizer"])
         if self.trunk is not None and isinstance(growth.model, nn.Sequential):
-            self.trunk.advance(growth.model, state["trunk"])
+            self._advance_to(state["trunk"])
         for record in growth.history.edits:
             self.on_edit(record)
+
+    def _advance_to(self, names: list[str]) -> None:
+        """What was kept when the run was stopped, as far as it can be kept on."""
+        model, trunk = self.growth.model, self.trunk
+        assert isinstance(model, nn.Sequential) and trunk is not None
+        if [name for name, _ in model.named_children()][: len(names)] == names:
+            trunk.advance(model, len(names))
 
     def _edit(self, stage: int) -> Edit:
         context = EditContext(stage, self.probe, self.seed, self.samples)

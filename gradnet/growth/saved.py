@@ -1,7 +1,7 @@
 """Grown networks in files: their weights, and the edits that led to their shapes."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from gradnet.errors import GradnetError
 from gradnet.growth import GROWTH
 from gradnet.growth.base import GrowthMethod, Schedule
+from gradnet.growth.named_network import NamedNetwork
 from gradnet.growth.replay import PROBE_SIZE, replay
 from gradnet.growth.run import Growth
 from gradnet.runtime import make_generator, versions
@@ -69,6 +70,8 @@ def load_grown(path: str | Path) -> nn.Module:
     header, tensors = load_with_header(path)
     try:
         method = make_method(header["growth_method"], header["settings"])
+        if isinstance(method, NamedNetwork):  # its weights come from this file
+            method = replace(method, checkpoint=None)
         shape, seed = header["input_shape"], header["seed"]
         probe = torch.randn(PROBE_SIZE, *shape, generator=make_generator("probe", seed))
         classes, choices = header["num_classes"], header["choices"]

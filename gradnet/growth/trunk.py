@@ -48,31 +48,38 @@ class TrunkOutputs:
 
     Attributes:
         outputs: ``(N, ...)`` in the order of ``samples.train``.
+        names: of the children that they came through.
         flops: that were spent.
     """
 
     def __init__(self, samples: Samples, most_bytes: float = 4e9) -> None:
         self.samples, self.most_bytes = samples, most_bytes
         self.outputs: Tensor | None = None
-        self.length = 0
+        self.names: list[str] = []
         self.flops = 0.0
         # Where an image's output stands: its place in the training part.
         self.places = torch.full((len(samples.images),), -1)
         self.places[samples.train] = torch.arange(len(samples.train))
 
+    @property
+    def length(self) -> int:
+        """How many children the outputs came through."""
+        return len(self.names)
+
     @torch.no_grad()
     def advance(self, model: nn.Sequential, length: int) -> None:
         """Take the outputs of the first ``length`` children.
 
-        Children that were taken before must not have changed since; where there are
-        fewer now, all is computed anew.
+        Children that were taken before must not have changed since; where others stand
+        among them, or fewer, all is computed anew.
 
         Raises:
             GradnetError: they need more memory than allowed.
         """
-        if length < self.length:  # what trains now, or is new, stands among the first
-            self.outputs, self.length = None, 0
-        if length == self.length:
+        names = [name for name, _ in model.named_children()][:length]
+        if self.names != names[: self.length]:
+            self.outputs, self.names = None, []
+        if names == self.names:
             return
         rest = between(model, self.length, length).eval()
         parts: list[Tensor] = []
@@ -87,7 +94,7 @@ class TrunkOutputs:
                     f"the outputs of the frozen trunk need {needed / 1e9:.1f} GB, more "
                     f"than the {self.most_bytes / 1e9:.1f} that may be kept"
                 )
-        self.outputs, self.length = torch.cat(parts), length
+        self.outputs, self.names = torch.cat(parts), names
 
     def _inputs(self, places: Tensor) -> Tensor:
         if self.outputs is not None:

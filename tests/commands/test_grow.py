@@ -1,17 +1,13 @@
 """``gradnet grow``: a row a method, a table of all; kills change nothing."""
 
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas
 import pytest
 import torch
 import yaml
+from kills import run_killed
 
 from gradnet.cli import main
 from gradnet.commands.grow import Grow
@@ -151,22 +147,6 @@ def test_without_a_folder_the_data_name_one(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/growth-digits/table.md").exists()
 
 
-def run_killed(arguments: list[str], when) -> None:
-    """Start a command and kill -9 it as soon as ``when()`` holds."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "gradnet", "grow", *arguments]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(3000):
-            if when() or process.poll() is not None:
-                break
-            time.sleep(0.01)
-        assert process.poll() is None, "it ended before it could be killed"
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-
 @pytest.mark.slow
 def test_a_kill_within_a_stage_changes_nothing(tmp_path):
     many = ["--training.steps", "300", "--training.evaluate_every", "20"]
@@ -174,7 +154,7 @@ def test_a_kill_within_a_stage_changes_nothing(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     main(["grow", *network, "--out", str(whole)])
     file = killed / "checkpoints/seed-0/cornet-stage-1-training.pt"
-    run_killed([*network, "--out", str(killed)], file.exists)
+    run_killed(["grow", *network, "--out", str(killed)], file.exists)
     main(["grow", *network, "--out", str(killed)])
     name = "networks/seed-0/cornet.safetensors"
     assert (killed / name).read_bytes() == (whole / name).read_bytes()

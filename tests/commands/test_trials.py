@@ -51,6 +51,9 @@ def test_other_problems_have_the_general_defaults_and_no_map(tmp_path, capsys):
     assert not (out / "decisions.png").exists()
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["candidates"]["rate"] == 1
+    again = tmp_path / "again"
+    run("cascade-correlation", "--config", f"{out}/config.yaml", "--out", str(again))
+    assert (again / "trials.csv").read_text() == (out / "trials.csv").read_text()
 
 
 def test_node_creation_counts_sweeps(tmp_path, capsys):

@@ -50,6 +50,9 @@ TINY: dict[str, list[dict[str, Any]]] = {
         LAYERWISE | {"initialization": "random"},
         LAYERWISE | {"trains": "new", "cache_trunk": True},
         LAYERWISE | {"trains": "last", "cache_trunk": True},
+        # Blocks come among the children whose outputs are kept.
+        {"width": 2, "initial_stages": [1, 1, 1], "stages": [3, 3, 3]}
+        | {"trains": "last", "last_blocks": 1, "cache_trunk": True},
     ],
     "progressive": [
         {"columns": 3, "widths": [4, 6]},

@@ -57,6 +57,22 @@ def test_the_fall_is_measured_by_the_loss_at_the_last_addition():
     assert not NodeCreation(window=2, threshold=0.03).is_due(run)
 
 
+def test_an_edit_before_any_training_has_no_loss_to_compare_with():
+    records = history([]).records + history([2.0, 1.0, 0.5], stage=1).records
+    run = GrowthHistory(steps=100, stage=1, records=records)
+    assert not NodeCreation(window=2, threshold=0.1).is_due(run)
+
+
+def test_layers_that_were_frozen_may_be_chosen():
+    hidden = {"model_args": {"hidden": [4, 4, 4]}}
+    layers = ["linear0", "linear1", "linear2"]
+    method = NodeCreation(**hidden, layers=layers)
+    model = begin(method).float()
+    context = EditContext(2, PROBE.float(), 0, digits())
+    free = method.edit(model, context).choice
+    assert method.edit(model.requires_grad_(False), context).choice == free
+
+
 def test_nothing_is_due_after_the_last_edit():
     method = NodeCreation(window=1, most_edits=2)
     assert method.is_due(history([1.0, 1.0], stage=1))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from growth_cases import digits, tiny
 from torch import nn
 
 from gradnet.augmentation import Augmentation
@@ -230,3 +231,12 @@ def test_batch_norm_networks_prune_in_either_mode():
 def test_wrong_numbers_are_refused(changes, match):
     with pytest.raises(GradnetError, match=match):
         method(**changes)
+
+
+def test_what_deciding_costs_is_counted():
+    edits = {}
+    for criterion in ("obd", "magnitude"):
+        method = tiny("optimal-brain-damage")
+        method = replace(method, criterion=criterion, curvature="gauss_newton")
+        edits[criterion] = grow(method, digits()).flops.total
+    assert edits["obd"] > edits["magnitude"]

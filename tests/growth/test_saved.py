@@ -13,6 +13,7 @@ from gradnet.growth.net2net import Net2Wider
 from gradnet.growth.replay import replay
 from gradnet.growth.run import Growth
 from gradnet.growth.saved import load_grown, make_method, save_grown
+from gradnet.models import build_model
 from gradnet.snapshots import save_with_header
 
 SHAPE = (1, 8, 8)
@@ -28,6 +29,19 @@ def test_the_network_comes_back_with_its_shapes_and_weights(tmp_path):
     loaded = load_grown(path)
     assert loaded.linear0.out_features == 9 and not loaded.training
     assert torch.equal(loaded(probe), model.eval()(probe))
+
+
+def test_the_file_of_a_teacher_is_needed_no_more(tmp_path):
+    teacher = build_model("mlp", in_channels=1, image_size=8, num_classes=4)
+    path = save_tensors(tmp_path / "teacher.pt", teacher.state_dict())
+    method = Net2Wider(checkpoint=str(path), wider={"linear0": 70})
+    probe = torch.randn(8, *SHAPE)
+    model = replay(method, seed=0, stage=1, probe=probe, num_classes=4)
+    grown = tmp_path / "grown.safetensors"
+    history = GrowthHistory(steps=10, stage=1)
+    save_grown(grown, Growth(model, history), method, 0, SHAPE, 4)
+    path.unlink()
+    assert torch.equal(load_grown(grown)(probe), model.eval()(probe))
 
 
 @pytest.mark.parametrize("name", GROWTH)
