@@ -150,11 +150,13 @@ class GrowthMethod(abc.ABC):
     all edits again, and then loads the weights.
 
     Attributes:
-        training: how all stages train; its schedule spans the whole run.
+        training: how all stages train; its schedule spans the whole run, and its
+            patience ends a stage, not the run.
         growth: see :class:`Schedule`.
         shuffle: a new order of the images every epoch; otherwise one for all.
         cache_trunk: compute what a frozen trunk makes of the training images once a
-            stage, where no augmentation forbids it.
+            stage, where no augmentation forbids it and the network is an
+            ``nn.Sequential``.
     """
 
     training: TrainingSettings = field(default_factory=TrainingSettings)

@@ -74,12 +74,12 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, encoded = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise GradnetError("all samples are of one class; give two classes")
-        self.mean_ = rows.mean(0)
-        deviation = rows.std(0)
+        train, held_out = self._parts(encoded)
+        self.mean_ = rows[train].mean(0)
+        deviation = rows[train].std(0)
         self.scale_ = np.where(deviation > 0, deviation, 1.0)
         labels = torch.from_numpy(encoded).to(resolve_device(self.device))
         inputs, targets = self._inputs(rows), self._targets(labels)
-        train, held_out = self._parts(encoded)
         self.validation_errors_: list[float] = []
 
         def is_enough(network: CascadeNetwork) -> Tensor:
