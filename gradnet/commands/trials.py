@@ -111,7 +111,10 @@ def _data(arguments: Sequence[str]) -> str:
     given = _option(arguments, "--data")
     if given or not config.is_file():
         return given
-    values = yaml.safe_load(config.read_text())
+    try:
+        values = yaml.safe_load(config.read_text())
+    except yaml.YAMLError:  # told by the parser of options, with its place
+        return given
     return str(values.get("data", "")) if isinstance(values, dict) else ""
 
 

@@ -83,3 +83,9 @@ def test_help_of_a_classic_problem_explains_the_settings(capsys):
 )
 def test_what_cannot_be_is_refused(arguments, message, capsys):
     assert message in refused(arguments, capsys)
+
+
+def test_a_config_that_is_no_yaml_is_told_by_the_parser(tmp_path, capsys):
+    config = tmp_path / "bad.yaml"
+    config.write_text("data: [two-spirals\n")
+    assert "config" in refused(["node-creation", "--config", str(config)], capsys)
