@@ -5,13 +5,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from gradnet.costs import forward_flops
 from gradnet.errors import GradnetError
 from gradnet.growth.base import GrowthMethod
 from gradnet.growth.replay import replay
 from gradnet.growth.run import Growth, grow, remove_checkpoints
-from gradnet.growth.saved import save_grown
+from gradnet.growth.saved import GrownNetwork, save_grown
 from gradnet.growth.trunk import training_step_flops
+from gradnet.predictor import weights_fingerprint
 from gradnet.problem import Problem
 from gradnet.run_folder import RunFolder
 from gradnet.runtime import hardware
@@ -43,6 +46,7 @@ class GrowthStudy:
         method: GrowthMethod,
         seed: int,
         most_flops: float | None = None,
+        start: GrownNetwork | None = None,
     ) -> None:
         """Do one run, unless it is done; a run that was stopped continues.
 
@@ -51,33 +55,45 @@ class GrowthStudy:
             method: see :data:`gradnet.growth.GROWTH`.
             seed: of weights, edits, order and augmentation.
             most_flops: see :func:`within_flops`.
+            start: the network to begin with, whose own training is not counted; None
+                for the method's first one.
 
         Raises:
-            GradnetError: the row was made with other settings, or the run fails.
+            GradnetError: the row was made with other settings, the start is for other
+                images, or the run fails.
         """
-        samples = self.problem.all_training
+        samples, shape = self.problem.all_training, self.problem.input_shape
+        if start is not None:
+            start.refuse_others(shape, samples.num_classes)
+        first = None if start is None else start.model
         if most_flops is not None:
-            method = within_flops(method, self.problem, most_flops)
+            method = within_flops(method, self.problem, most_flops, first)
         key = {"seed": seed, "method": name}
         settings = {"growth_method": type(method).__name__, **asdict(method)}
+        if first is not None:
+            settings["start"] = weights_fingerprint(first)
         if self.folder.is_done(key, settings):
             return
         checkpoint = self.folder.checkpoint(key)
+        watch = self.folder.watch(key, checkpoint)
+        identity = {**watch.identity, "start": settings.get("start")}
         edits: list[dict[str, Any]] = []
         growth = grow(
             method,
             samples,
             seed=seed,
-            watch=self.folder.watch(key, checkpoint),
+            watch=replace(watch, identity=identity),
             on_edit=edits.append,
+            start=first,
         )
         save_grown(
             self.folder.path / "networks" / f"seed-{seed}" / f"{name}.safetensors",
             growth,
             method,
             seed,
-            self.problem.input_shape,
+            shape,
             samples.num_classes,
+            start,
         )
         self.folder.metrics.replace({**key, "event": "edit"}, edits)
         self.folder.finish(key, self._row(growth, method), settings)
@@ -110,9 +126,18 @@ class GrowthStudy:
 
 
 def within_flops(
-    method: GrowthMethod, problem: Problem, most_flops: float
+    method: GrowthMethod,
+    problem: Problem,
+    most_flops: float,
+    start: nn.Module | None = None,
 ) -> GrowthMethod:
     """The method, with as many steps as these FLOPs of training allow.
+
+    Args:
+        method: that does not grow.
+        problem: what it is trained on.
+        most_flops: for all steps together.
+        start: the network to begin with; None for the method's own.
 
     Raises:
         GradnetError: it grows, so that its steps differ in cost; or not one step fits.
@@ -124,7 +149,7 @@ def within_flops(
         )
     samples = problem.all_training
     probe = problem.augmentation.evaluate(problem.data.x_train[:2])
-    model = replay(method, 0, 0, probe, samples.num_classes)
+    model = replay(method, 0, 0, probe, samples.num_classes, start=start)
     method.freeze(model, 0)
     task = SupervisedTask(model, samples, method.training.batch_size, seed=0)
     each = training_step_flops(task, probe).total

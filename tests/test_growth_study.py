@@ -12,7 +12,8 @@ from gradnet.errors import GradnetError
 from gradnet.files import JsonLines
 from gradnet.growth.base import Schedule
 from gradnet.growth.net2net import Net2Wider
-from gradnet.growth.saved import load_grown
+from gradnet.growth.optimal_brain_damage import OptimalBrainDamage
+from gradnet.growth.saved import load_grown, read_grown
 from gradnet.growth_study import GrowthStudy, within_flops
 from gradnet.problem import ProblemSettings, SplitSettings, make_problem
 from gradnet.run_folder import read_rows
@@ -116,6 +117,56 @@ def test_a_finished_row_is_not_done_again(folder, problem, monkeypatch):
     before = read_rows(folder)
     GrowthStudy(problem, folder).run("wider", WIDER, 0)
     assert read_rows(folder) == before
+
+
+def test_a_run_begins_with_a_grown_network_and_goes_on_from_it(
+    folder, problem, tmp_path
+):
+    start = read_grown(folder / "networks/seed-0/wider.safetensors")
+    pruning = OptimalBrainDamage(
+        training=TRAINING, growth=Schedule(first=0, every=4), rounds=2
+    )
+    study = GrowthStudy(problem, tmp_path)
+    study.run("pruned", pruning, 0, start=start)
+    first = JsonLines(tmp_path / "metrics.jsonl").read()[0]
+    before = evaluate(start.model, problem.all_training)
+    assert first["accuracy"] == pytest.approx(before["accuracy"], abs=1e-4)
+    (row,) = read_rows(tmp_path)
+    # Two rounds of a tenth of the weights; the biases stay.
+    weights = 64 * 9 + 9 * 10
+    for _ in range(2):
+        weights -= weights // 10
+    assert row["parameters"] == weights + 9 + 10
+    other = read_grown(folder / "networks/seed-1/wider.safetensors")
+    with pytest.raises(GradnetError, match="made with other settings .start was '"):
+        study.run("pruned", pruning, 0, start=other)
+    with pytest.raises(GradnetError, match="made with other settings .start was '"):
+        study.run("pruned", pruning, 0)
+
+
+def test_a_checkpoint_of_another_start_is_refused(
+    folder, problem, tmp_path, monkeypatch
+):
+    starts = [
+        read_grown(folder / f"networks/seed-{n}/wider.safetensors") for n in (0, 1)
+    ]
+    study, append = GrowthStudy(problem, tmp_path), JsonLines.append
+
+    def stop_late(self, record):
+        append(self, record)
+        if record.get("step") == 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(JsonLines, "append", stop_late)
+    method = replace(WIDER, wider={"linear0": 11})
+    with pytest.raises(KeyboardInterrupt):
+        study.run("wider", method, 0, start=starts[0])
+    monkeypatch.setattr(JsonLines, "append", append)
+    with pytest.raises(GradnetError, match="is of another run: start was '"):
+        study.run("wider", method, 0, start=starts[1])
+    study.run("wider", method, 0, start=starts[0])
+    network = load_grown(tmp_path / "networks/seed-0/wider.safetensors")
+    assert network.linear0.out_features == 11
 
 
 def test_a_finished_row_of_other_settings_is_refused(folder, problem):

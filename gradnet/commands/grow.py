@@ -11,6 +11,7 @@ from gradnet.errors import GradnetError
 from gradnet.files import write_text
 from gradnet.growth import GROWTH
 from gradnet.growth.base import GrowthMethod
+from gradnet.growth.saved import read_grown
 from gradnet.growth_report import write_growth_report
 from gradnet.growth_study import GrowthStudy
 from gradnet.problem import ProblemSettings, make_problem
@@ -25,6 +26,9 @@ class Grow(ProblemSettings):
         seeds: everything is done once for each.
         most_flops: train for as many steps as these FLOPs allow, without growth: for a
             network trained directly beside one that grew.
+        start: begin with a grown network, the file networks/seed-0/NAME.safetensors of
+            another run, in place of the method's first one; "{seed}" in the name stands
+            for the seed. With --growth.first 0 it is edited at once.
         out: the run folder; default: runs/growth- and the name of the data. Other
             methods, names and seeds may be added to a folder later.
     """
@@ -32,6 +36,7 @@ class Grow(ProblemSettings):
     name: str | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
     most_flops: float | None = None
+    start: str | None = None
     out: str | None = None
 
 
@@ -69,7 +74,10 @@ def _grow(name: str, settings: Grow, method: GrowthMethod, config: str) -> None:
     out = settings.out or f"runs/growth-{run_folder(settings.data, None).name}"
     study = GrowthStudy(make_problem(settings), out)
     for seed in settings.seeds:
-        study.run(row, method, seed, settings.most_flops)
+        start = None
+        if settings.start is not None:
+            start = read_grown(settings.start.replace("{seed}", str(seed)))
+        study.run(row, method, seed, settings.most_flops, start)
         # Now it is known that the row was not made before with other options.
         write_text(Path(out) / "configs" / f"{row}.yaml", config)
     print(write_growth_report(out))

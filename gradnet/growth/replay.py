@@ -1,5 +1,6 @@
 """The edits of a run made again, for the shapes of a network whose weights are kept."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,7 @@ def replay(
     probe: Tensor,
     num_classes: int,
     choices: Sequence[str | None] = (),
+    start: nn.Module | None = None,
 ) -> nn.Module:
     """The network of a stage, with the right shapes and weights that do not count.
 
@@ -30,11 +32,16 @@ def replay(
         probe: inputs ``(N, channels, h, w)``.
         num_classes: ``K``.
         choices: of the edits, where any had one.
+        start: the network to begin with, left as it is; None for the method's own.
     """
     shape = tuple(probe.shape[1:])
     with isolated_randomness():
         torch.manual_seed(derive_seed("initial model", seed))
-        model = method.initial_model(shape, num_classes)  # type: ignore[arg-type]
+        model = (
+            copy.deepcopy(start)
+            if start is not None
+            else method.initial_model(shape, num_classes)  # type: ignore[arg-type]
+        )
     model = model.to(probe.device)
     for number in range(1, stage + 1):
         choice = choices[number - 1] if choices else None

@@ -8,7 +8,7 @@ have to be differentiated on the way to them.
 import glob
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +68,7 @@ def grow(
     seed: int = 0,
     watch: Watch | None = None,
     on_edit: Callable[[Record], None] = lambda record: None,
+    start: nn.Module | None = None,
 ) -> Growth:
     """Train a network and let it grow.
 
@@ -83,6 +84,7 @@ def grow(
             :func:`gradnet.training.fit`; files of its name and a stage stand beside it
             until :func:`remove_checkpoints`.
         on_edit: called with the record of each edit, again for those of a resumed run.
+        start: the network to begin with, left as it is; None for the method's own.
 
     Returns:
         The grown network with its last weights, and what was done.
@@ -90,7 +92,7 @@ def grow(
     Raises:
         GradnetError: the method cannot begin on these images, or training fails.
     """
-    run = _Run(method, samples, seed, watch or Watch(), on_edit)
+    run = _Run(method, samples, seed, watch or Watch(), on_edit, start)
     run.resume()
     while True:
         run.train_stage()
@@ -115,13 +117,14 @@ class _Run:
         seed: int,
         watch: Watch,
         on_edit: Callable[[Record], None],
+        start: nn.Module | None,
     ) -> None:
         self.method, self.samples, self.seed = method, samples, seed
-        self.watch, self.on_edit = watch, on_edit
+        self.watch, self.on_edit, self.start = watch, on_edit, start
         self.identity = {**watch.identity, "method": repr(method), "seed": seed}
         indices = samples.train[:PROBE_SIZE]
         self.probe = samples.augmentation.evaluate(samples.images[indices])
-        model = replay(method, seed, 0, self.probe, samples.num_classes)
+        model = self._replay(0)
         self.growth = Growth(model, GrowthHistory(method.training.steps))
         self.trunk = TrunkOutputs(samples) if self._may_cache() else None
         self.step = 0
@@ -240,13 +243,10 @@ class _Run:
                     f"{path} is of another run: {name} was {before!r}, now {value!r}; "
                     "remove the file or work in another folder"
                 )
-        growth, stage = self.growth, state["history"]["stage"]
-        classes = self.samples.num_classes
-        choices = [edit["choice"] for edit in state["history"]["edits"]]
-        growth.model = replay(
-            self.method, self.seed, stage, self.probe, classes, choices
-        )
+        growth = self.growth
         growth.history = GrowthHistory(**state["history"])
+        choices = [edit["choice"] for edit in growth.history.edits]
+        growth.model = self._replay(self.stage, choices)
         growth.flops = Flops(**state["flops"])
         growth.seconds, growth.training_seconds = state["seconds"]
         growth.model.load_state_dict(state["module"])
@@ -256,6 +256,12 @@ class _Run:
             self._advance_to(state["trunk"])
         for record in growth.history.edits:
             self.on_edit(record)
+
+    def _replay(self, stage: int, choices: Sequence[str | None] = ()) -> nn.Module:
+        classes = self.samples.num_classes
+        return replay(
+            self.method, self.seed, stage, self.probe, classes, choices, self.start
+        )
 
     def _advance_to(self, names: list[str]) -> None:
         """What was kept when the run was stopped, as far as it can be kept on."""

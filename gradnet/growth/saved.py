@@ -1,7 +1,7 @@
 """Grown networks in files: their weights, and the edits that led to their shapes."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,37 @@ from gradnet.snapshots import load_exactly, load_with_header, save_with_header
 from gradnet.training import TrainingSettings
 
 
+@dataclass(frozen=True)
+class GrownNetwork:
+    """A network from a file of :func:`save_grown`.
+
+    Attributes:
+        model: in evaluation mode.
+        header: all that its shapes follow from.
+    """
+
+    model: nn.Module
+    header: Mapping[str, Any]
+
+    def refuse_others(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        """Refuse images and classes that the network was not made for.
+
+        Args:
+            input_shape: ``(channels, height, width)``.
+            num_classes: ``K``.
+
+        Raises:
+            GradnetError: they are others than those that it was trained on.
+        """
+        shape, classes = self.header["input_shape"], self.header["num_classes"]
+        if list(input_shape) != shape or num_classes != classes:
+            raise GradnetError(
+                f"the grown network is for images {tuple(shape)} of {classes} classes, "
+                f"and these are {tuple(input_shape)} of {num_classes}; give one that "
+                "grew on such images"
+            )
+
+
 def save_grown(
     path: str | Path,
     growth: Growth,
@@ -26,6 +57,7 @@ def save_grown(
     seed: int,
     input_shape: tuple[int, ...],
     num_classes: int,
+    start: GrownNetwork | None = None,
 ) -> Path:
     """Write a grown network as safetensors, whole or not at all.
 
@@ -36,6 +68,7 @@ def save_grown(
         seed: of the run.
         input_shape: ``(channels, height, width)`` as the network sees it.
         num_classes: ``K``.
+        start: what the run began with, if not with the method's first network.
 
     Raises:
         GradnetError: the method is none of :data:`gradnet.growth.GROWTH`.
@@ -53,6 +86,7 @@ def save_grown(
         "seed": seed,
         "input_shape": list(input_shape),
         "num_classes": num_classes,
+        "start": start and start.header,
         "versions": versions(),
     }
     return save_with_header(path, growth.model.state_dict(), header)
@@ -67,19 +101,41 @@ def load_grown(path: str | Path) -> nn.Module:
     Raises:
         GradnetError: the file is missing, damaged, or holds no grown network.
     """
+    return read_grown(path).model
+
+
+def read_grown(path: str | Path) -> GrownNetwork:
+    """Read a grown network for another run to begin with.
+
+    Raises:
+        GradnetError: the file is missing, damaged, or holds no grown network.
+    """
     header, tensors = load_with_header(path)
     try:
-        method = make_method(header["growth_method"], header["settings"])
-        if isinstance(method, NamedNetwork):  # its weights come from this file
-            method = replace(method, checkpoint=None)
-        shape, seed = header["input_shape"], header["seed"]
-        probe = torch.randn(PROBE_SIZE, *shape, generator=make_generator("probe", seed))
-        classes, choices = header["num_classes"], header["choices"]
-        model = replay(method, seed, header["stage"], probe, classes, choices)
+        model = _network_of(header)
     except (KeyError, TypeError) as error:
         raise GradnetError(f"{path} holds no grown network: {error!r}") from None
     load_exactly(model, tensors, str(path))
-    return model.eval()
+    return GrownNetwork(model.eval(), header)
+
+
+def _network_of(header: Mapping[str, Any]) -> nn.Module:
+    """The shapes, with weights that do not count."""
+    method = make_method(header["growth_method"], header["settings"])
+    if isinstance(method, NamedNetwork):  # its weights come from the file
+        method = replace(method, checkpoint=None)
+    shape, seed = header["input_shape"], header["seed"]
+    probe = torch.randn(PROBE_SIZE, *shape, generator=make_generator("probe", seed))
+    before = header.get("start")
+    return replay(
+        method,
+        seed,
+        header["stage"],
+        probe,
+        header["num_classes"],
+        header["choices"],
+        start=_network_of(before) if before else None,
+    )
 
 
 def make_method(name: str, settings: Mapping[str, Any]) -> GrowthMethod:

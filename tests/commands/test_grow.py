@@ -141,6 +141,18 @@ def test_options_come_back_from_the_file_that_was_written(out, tmp_path, capsys)
     assert capsys.readouterr().err.count("done before") == 2
 
 
+def test_a_run_begins_with_the_network_of_its_seed(out, tmp_path, capsys):
+    file = str(out / "networks" / "seed-{seed}" / "cornet.safetensors")
+    prune = ["optimal-brain-damage", *QUICK, "--growth.first", "0"]
+    arguments = [*prune, "--growth.every", "4", "--rounds", "2", "--start", file]
+    main(["grow", *arguments, "--seeds", "0", "1", "--out", str(tmp_path)])
+    starts = {row["settings"]["start"] for row in read_rows(tmp_path)}
+    assert len(starts) == 2
+    capsys.readouterr()
+    missing = [*arguments, "--seeds", "2", "--out", str(tmp_path)]
+    assert "seed-2/cornet.safetensors" in refused(missing, capsys)
+
+
 def test_without_a_folder_the_data_name_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["grow", *CORNET, "--training.steps", "2"])

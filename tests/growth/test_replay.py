@@ -19,3 +19,15 @@ def test_replayed_networks_have_the_weights_of_the_start_and_the_shapes_of_each_
             {n: v.shape for n, v in m.state_dict().items()} for m in (grown, last)
         ]
         assert shapes[0] == shapes[1]
+
+
+def test_a_start_takes_the_place_of_the_methods_first_network_and_is_left_alone():
+    probe = digits().augmentation.evaluate(digits().images[:8])
+    start = replay(tiny("cascade-correlation"), 0, 2, probe, 10)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    method = tiny("optimal-brain-damage", 1)
+    copied = replay(method, 5, 0, probe, 10, start=start)
+    assert all(map(torch.equal, copied.parameters(), start.parameters()))
+    replay(method, 5, 1, probe, 10, start=copied)
+    grow(method, digits(), start=start)
+    assert all(torch.equal(value, before[n]) for n, value in start.state_dict().items())

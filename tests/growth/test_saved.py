@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from growth_cases import tiny
 
 from gradnet.errors import GradnetError
 from gradnet.files import save_tensors
@@ -12,7 +13,7 @@ from gradnet.growth.base import GrowthHistory
 from gradnet.growth.net2net import Net2Wider
 from gradnet.growth.replay import replay
 from gradnet.growth.run import Growth
-from gradnet.growth.saved import load_grown, make_method, save_grown
+from gradnet.growth.saved import load_grown, make_method, read_grown, save_grown
 from gradnet.models import build_model
 from gradnet.snapshots import save_with_header
 
@@ -42,6 +43,35 @@ def test_the_file_of_a_teacher_is_needed_no_more(tmp_path):
     save_grown(grown, Growth(model, history), method, 0, SHAPE, 4)
     path.unlink()
     assert torch.equal(load_grown(grown)(probe), model.eval()(probe))
+
+
+def test_what_a_run_began_with_is_needed_no_more(tmp_path):
+    probe = torch.randn(8, *SHAPE)
+    first, last = tmp_path / "first.safetensors", tmp_path / "last.safetensors"
+    method = tiny("cascade-correlation")
+    model = replay(method, 3, 2, probe, 4)
+    save_grown(first, Growth(model, GrowthHistory(9, 2)), method, 3, SHAPE, 4)
+    start = read_grown(first)
+    pruning = tiny("optimal-brain-damage", 1)
+    pruned = replay(pruning, 5, 2, probe, 4, start=start.model)
+    growth = Growth(pruned, GrowthHistory(9, 2))
+    growth.history.edits = [{"choice": None}, {"choice": None}]
+    save_grown(last, growth, pruning, 5, SHAPE, 4, start)
+    first.unlink()
+    loaded = load_grown(last)
+    assert torch.equal(loaded(probe), pruned.eval()(probe))
+    assert read_grown(last).header["start"] == start.header
+
+
+def test_a_start_for_other_images_or_classes_is_refused(tmp_path):
+    method = tiny("cascade-correlation")
+    growth = Growth(replay(method, 0, 0, torch.randn(2, *SHAPE), 4), GrowthHistory(9))
+    path = save_grown(tmp_path / "a.safetensors", growth, method, 0, SHAPE, 4)
+    start = read_grown(path)
+    start.refuse_others(SHAPE, 4)
+    for shape, classes in (((3, 8, 8), 4), (SHAPE, 5)):
+        with pytest.raises(GradnetError, match=r"for images \(1, 8, 8\) of 4 classes"):
+            start.refuse_others(shape, classes)
 
 
 @pytest.mark.parametrize("name", GROWTH)
