@@ -1,5 +1,6 @@
 """CascadeCorrelationClassifier: cascade-correlation as a scikit-learn estimator."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradnet.errors import GradnetError
 from gradnet.growth.cascade_correlation import cascade_correlation
 from gradnet.growth.cascade_network import CascadeNetwork
+from gradnet.growth.cascade_pruning import prune, to_module
 from gradnet.growth.cascade_settings import CascadeSettings
 from gradnet.runtime import resolve_device
 
@@ -30,6 +32,9 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             until all is learned, or there are as many units as may be.
         patience: stop after so many units without fewer errors there; the network then
             goes back to where it had the fewest.
+        prune_fraction: of its weights, deleted by Optimal Brain Damage again and again,
+            the others retrained, as long as there are no more errors there; 0 deletes
+            none.
         device: ``cpu``, ``cuda`` or ``auto``.
         random_state: seed of weights and of the part that is held out.
 
@@ -39,6 +44,8 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         result_: what the training did.
         validation_errors_: after each unit, the first without any; empty without a
             validation part.
+        module_: the network that predicts, an ``nn.Module`` of standardized inputs
+            ``(N, D)``; deleted weights are zero.
     """
 
     def __init__(
@@ -46,12 +53,14 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         settings: CascadeSettings | None = None,
         validation_fraction: float = 0.0,
         patience: int = 5,
+        prune_fraction: float = 0.0,
         device: str = "cpu",
         random_state: int = 0,
     ) -> None:
         self.settings = settings
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.prune_fraction = prune_fraction
         self.device = device
         self.random_state = random_state
 
@@ -63,14 +72,12 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             y: ``(N,)``, labels of any type.
 
         Raises:
-            GradnetError: the labels are of one class, or the settings have other
-                outputs than sigmoids.
+            GradnetError: the labels are of one class, the settings have other outputs
+                than sigmoids, or nothing is held out to prune by.
         """
         rows, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
-        settings = self.settings or CascadeSettings()
-        if settings.output != "sigmoid":
-            raise GradnetError("a classifier has sigmoid outputs; set output='sigmoid'")
+        settings = self._checked_settings()
         self.classes_, encoded = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise GradnetError("all samples are of one class; give two classes")
@@ -82,9 +89,12 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         inputs, targets = self._inputs(rows), self._targets(labels)
         self.validation_errors_: list[float] = []
 
+        def errors(outputs: Tensor) -> float:
+            wrong = self._classes_of(outputs) != labels[held_out]
+            return wrong.double().mean().item()
+
         def is_enough(network: CascadeNetwork) -> Tensor:
-            wrong = self._classes_of(network(inputs[held_out])[0]) != labels[held_out]
-            self.validation_errors_.append(wrong.double().mean().item())
+            self.validation_errors_.append(errors(network(inputs[held_out])[0]))
             best = int(np.argmin(self.validation_errors_))
             waited = len(self.validation_errors_) - 1 - best
             return torch.full_like(network.hidden, waited >= self.patience) > 0
@@ -99,6 +109,10 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         self.network_ = self.result_.network
         if self.validation_errors_:
             self.network_.hidden[0] = int(np.argmin(self.validation_errors_))
+        self.module_: nn.Module = to_module(self.network_)
+        if self.prune_fraction:
+            samples = inputs[train], targets[train]
+            self._prune(*samples, lambda module: errors(module(inputs[held_out])))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -112,10 +126,36 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
+    def _checked_settings(self) -> CascadeSettings:
+        settings = self.settings or CascadeSettings()
+        if settings.output != "sigmoid":
+            raise GradnetError("a classifier has sigmoid outputs; set output='sigmoid'")
+        if self.prune_fraction and not self.validation_fraction:
+            raise GradnetError(
+                "held-out samples say when to stop pruning; give validation_fraction"
+            )
+        return settings
+
+    def _prune(
+        self, inputs: Tensor, targets: Tensor, errors: Callable[[nn.Module], float]
+    ) -> None:
+        """Delete weights while there are no more errors than before."""
+        with torch.no_grad():
+            fewest = errors(self.module_)
+            self.module_ = prune(
+                self.module_,
+                inputs,
+                targets,
+                self.prune_fraction,
+                lambda module: errors(module) <= fewest,
+            )
+
     def _outputs(self, X: ArrayLike) -> Tensor:
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
-        return self.network_(self._inputs(rows))[0]
+        with torch.no_grad():
+            outputs: Tensor = self.module_(self._inputs(rows))
+        return outputs
 
     def _inputs(self, rows: NDArray[np.float64]) -> Tensor:
         inputs = torch.from_numpy((rows - self.mean_) / self.scale_)

@@ -16,7 +16,12 @@ from gradnet.growth.cascade_settings import CascadeSettings
 QUICK = CascadeSettings(most_units=3, pool=4)
 
 
-@parametrize_with_checks([CascadeCorrelationClassifier(QUICK)])
+PRUNED = CascadeCorrelationClassifier(
+    QUICK, validation_fraction=0.25, prune_fraction=0.2
+)
+
+
+@parametrize_with_checks([CascadeCorrelationClassifier(QUICK), PRUNED])
 def test_scikit_learn_conventions(estimator, check):
     check(estimator)
 
@@ -52,6 +57,31 @@ def test_growth_stops_on_held_out_samples_and_goes_back_to_its_best():
     assert classifier.network_.hidden.item() == best
     assert len(classifier.network_.units) == best + 2
     assert classifier.score(inputs[400:], labels[400:]) > 0.6
+
+
+def test_pruning_deletes_weights_and_adds_no_error_where_it_looks():
+    inputs, labels = load_digits(return_X_y=True)
+    settings = CascadeSettings(most_units=4)
+    plain, pruned = (
+        CascadeCorrelationClassifier(
+            settings, validation_fraction=0.3, prune_fraction=fraction
+        ).fit(inputs[:600], labels[:600])
+        for fraction in (0.0, 0.1)
+    )
+    counts = [
+        sum(int((value != 0).sum()) for value in classifier.module_.parameters())
+        for classifier in (plain, pruned)
+    ]
+    assert counts[1] < 0.95 * counts[0]
+    _, held_out = pruned._parts(labels[:600])
+    found, before = (c.predict(inputs[:600])[held_out] for c in (pruned, plain))
+    assert (found != labels[held_out]).sum() <= (before != labels[held_out]).sum()
+    assert pruned.score(inputs[600:], labels[600:]) > 0.85
+
+
+def test_pruning_needs_samples_to_stop_by():
+    with pytest.raises(GradnetError, match="give validation_fraction"):
+        CascadeCorrelationClassifier(prune_fraction=0.1).fit([[0.0], [1.0]], [0, 1])
 
 
 def test_the_same_seed_makes_the_same_network_and_another_one_another():
