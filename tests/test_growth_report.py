@@ -8,6 +8,7 @@ from gradnet.files import JsonLines, write_json
 from gradnet.growth_report import (
     CLOCKS,
     draw_curves,
+    reached_to_markdown,
     spread,
     to_markdown,
     write_growth_report,
@@ -74,6 +75,30 @@ def test_every_clock_has_a_panel_with_a_line_a_seed_and_dots_at_growth():
         assert [len(c.get_offsets()) for c in axes.collections] == [1] * 4
 
 
+def test_steps_and_flops_to_an_accuracy_are_those_of_the_first_evaluation_there():
+    # Accuracies are 10, 20, 20, 30 percent; one seed of "late" ends at 20.
+    late = [record(seed, "late", step, 0) for seed in (0, 1) for step in (0, 10, 40)]
+    records = [*RECORDS, *[r for r in late if (r["seed"], r["step"]) != (0, 40)]]
+    lines = reached_to_markdown(records).splitlines()
+    assert lines[0] == "| method | 30 % | 35 % | 40 % | 45 % | 50 % |"
+    assert lines[2:5] == [
+        "| a | 20 / 2e-10 | - | - | - | - |",
+        "| b | 20 / 2e-10 | - | - | - | - |",
+        "| late | 40 / 4e-10 (1 of 2) | 40 / 4e-10 (1 of 2) | 40 / 4e-10 (1 of 2) | "
+        "40 / 4e-10 (1 of 2) | 40 / 4e-10 (1 of 2) |",
+    ]
+
+
+def test_methods_that_reached_the_same_are_told_apart_on_the_way_there():
+    lines = reached_to_markdown(RECORDS).splitlines()
+    assert lines[0] == "| method | 10 % | 15 % | 20 % | 25 % | 30 % |"
+    assert (
+        lines[2] == "| a | 0 / 0 | 10 / 1e-10 | 10 / 1e-10 | 20 / 2e-10 | 20 / 2e-10 |"
+    )
+    wrong = [{**record, "accuracy": 0.0} for record in RECORDS]
+    assert reached_to_markdown(wrong).splitlines()[0] == "| method | 0 % |"
+
+
 def test_files_stand_in_the_folder_and_tell_finished_runs_alone(tmp_path):
     for seed in (0, 1):
         write_json(tmp_path / f"results/seed-{seed}/a.json", row(seed, "a", 0.5))
@@ -83,6 +108,7 @@ def test_files_stand_in_the_folder_and_tell_finished_runs_alone(tmp_path):
     text = write_growth_report(tmp_path)
     assert (tmp_path / "table.md").read_text() == text and "| b |" not in text
     assert len(pandas.read_csv(tmp_path / "table.csv")) == 2
+    assert "| a |" in (tmp_path / "reached.md").read_text()
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 

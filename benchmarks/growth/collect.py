@@ -4,7 +4,8 @@
 
 ``RUNS`` holds a folder a study, as the scripts beside this one write them. Rows, tables
 and pictures go to ``benchmarks/results/growth/``; checkpoints and networks stay. Tables
-replace what stands between ``<!-- STUDY -->`` and ``<!-- end -->`` there.
+replace what stands between ``<!-- STUDY -->`` and ``<!-- end -->`` there; what it took
+to reach accuracies, between ``<!-- STUDY reached -->`` and ``<!-- end -->``.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from gradnet.growth_report import write_growth_report
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "growth"
-KEPT = ("table.csv", "table.md", "metrics.jsonl", "trials.csv")
+KEPT = ("table.csv", "table.md", "reached.md", "metrics.jsonl", "trials.csv")
 
 
 def collect(study: Path, page: str) -> str:
@@ -46,6 +47,14 @@ def collect(study: Path, page: str) -> str:
     return "\n".join(lines)
 
 
+def replaced(page: str, name: str, table: str) -> str:
+    """The page with a table behind its mark, where it has one."""
+    before, mark, rest = page.partition(f"<!-- {name} -->\n")
+    if not mark:
+        return page
+    return f"{before}{mark}\n{table}\n\n{rest[rest.index('<!-- end -->') :]}"
+
+
 def rows_of(path: Path) -> list[str]:
     """The lines of a Markdown table."""
     return [line for line in path.read_text().splitlines() if line.startswith("|")]
@@ -62,11 +71,11 @@ def main() -> None:
     parser.add_argument("runs", type=Path, help="the folder of the studies")
     page = (HERE / "README.md").read_text()
     for study in sorted(parser.parse_args().runs.glob("[a-z]*/")):
-        table = collect(study, page)
-        before, mark, rest = page.partition(f"<!-- {study.name} -->\n")
-        if mark:
-            after = rest[rest.index("<!-- end -->") :]
-            page = f"{before}{mark}\n{table}\n\n{after}"
+        page = replaced(page, study.name, collect(study, page))
+        reached = study / "reached.md"
+        if reached.exists():
+            table = "\n".join(rows_of(reached))
+            page = replaced(page, f"{study.name} reached", table)
         print(study.name)
     write_text(HERE / "README.md", page)
 
