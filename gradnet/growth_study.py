@@ -11,8 +11,9 @@ from gradnet.costs import forward_flops
 from gradnet.errors import GradnetError
 from gradnet.growth.base import GrowthMethod
 from gradnet.growth.replay import replay
-from gradnet.growth.run import Growth, grow, remove_checkpoints
+from gradnet.growth.run import Growth, grow
 from gradnet.growth.saved import GrownNetwork, save_grown
+from gradnet.growth.stage_files import remove_stage_files
 from gradnet.growth.trunk import training_step_flops
 from gradnet.predictor import weights_fingerprint
 from gradnet.problem import Problem
@@ -97,7 +98,7 @@ class GrowthStudy:
         )
         self.folder.metrics.replace({**key, "event": "edit"}, edits)
         self.folder.finish(key, self._row(growth, method), settings)
-        remove_checkpoints(checkpoint)
+        remove_stage_files(checkpoint)
 
     def _row(self, growth: Growth, method: GrowthMethod) -> dict[str, Any]:
         test = evaluate(growth.model, self.problem.test)

@@ -5,21 +5,19 @@ its forward pass, of the gradients of weights that train, and of the activations
 have to be differentiated on the way to them.
 """
 
-import glob
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from gradnet.costs import Flops, count_parameters
 from gradnet.errors import GradnetError
-from gradnet.files import load_tensors, save_tensors
 from gradnet.growth.base import EditContext, GrowthHistory, GrowthMethod, Record
 from gradnet.growth.replay import PROBE_SIZE, replay
+from gradnet.growth.stage_files import StageFiles
 from gradnet.growth.trunk import (
     BehindTrunkTask,
     TrunkOutputs,
@@ -82,7 +80,7 @@ def grow(
         seed: of weights, edits, order and augmentation.
         watch: who is told, and the file to continue from, as for
             :func:`gradnet.training.fit`; files of its name and a stage stand beside it
-            until :func:`remove_checkpoints`.
+            until :func:`gradnet.growth.stage_files.remove_stage_files`.
         on_edit: called with the record of each edit, again for those of a resumed run.
         start: the network to begin with, left as it is; None for the method's own.
 
@@ -100,13 +98,6 @@ def grow(
             return run.growth
 
 
-def remove_checkpoints(checkpoint: Path) -> None:
-    """Remove what a finished run needs no more."""
-    stem = glob.escape(checkpoint.stem)
-    for path in checkpoint.parent.glob(f"{stem}-stage-*{checkpoint.suffix}"):
-        path.unlink(missing_ok=True)
-
-
 class _Run:
     """The state of a run between two stages: all that its files hold."""
 
@@ -122,6 +113,7 @@ class _Run:
         self.method, self.samples, self.seed = method, samples, seed
         self.watch, self.on_edit, self.start = watch, on_edit, start
         self.identity = {**watch.identity, "method": repr(method), "seed": seed}
+        self.files = StageFiles(watch.checkpoint, self.identity)
         indices = samples.train[:PROBE_SIZE]
         self.probe = samples.augmentation.evaluate(samples.images[indices])
         model = self._replay(0)
@@ -168,7 +160,7 @@ class _Run:
             self._settings(),
             seed=self.seed,
             watch=Watch(
-                checkpoint=self._file(f"{self.stage}-training"),
+                checkpoint=self.files.training(self.stage),
                 identity={**self.identity, "stage": self.stage},
                 on_resume=on_resume,
                 on_record=on_record,
@@ -209,12 +201,8 @@ class _Run:
         return True
 
     def save(self) -> None:
-        path = self._file(str(self.stage))
-        if path is None:
-            return
         growth = self.growth
         state = {
-            "identity": self.identity,
             "history": vars(growth.history),
             "flops": vars(growth.flops),
             "seconds": (growth.seconds, growth.training_seconds),
@@ -222,27 +210,12 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "trunk": self.trunk.names if self.trunk else [],
         }
-        save_tensors(path, state)
-        for old in (str(self.stage - 1), f"{self.stage - 1}-training"):
-            file = self._file(old)
-            assert file is not None
-            file.unlink(missing_ok=True)
+        self.files.save(self.stage, state)
 
     def resume(self) -> None:
-        if self.watch.checkpoint is None:
+        state = self.files.load(self.method.edits)
+        if state is None:
             return
-        stages = range(self.method.edits, 0, -1)
-        files = (self._file(str(stage)) for stage in stages)
-        path = next((f for f in files if f is not None and f.exists()), None)
-        if path is None:
-            return
-        state = load_tensors(path)
-        for name, value in self.identity.items():
-            if (before := state["identity"].get(name)) != value:
-                raise GradnetError(
-                    f"{path} is of another run: {name} was {before!r}, now {value!r}; "
-                    "remove the file or work in another folder"
-                )
         growth = self.growth
         growth.history = GrowthHistory(**state["history"])
         choices = [edit["choice"] for edit in growth.history.edits]
@@ -324,12 +297,6 @@ class _Run:
     def _is_due(self, record: Record) -> bool:
         history = self.growth.history
         return record["step"] > history.start and self.method.is_due(history)
-
-    def _file(self, suffix: str) -> Path | None:
-        path = self.watch.checkpoint
-        if path is None:
-            return None
-        return path.with_name(f"{path.stem}-stage-{suffix}{path.suffix}")
 
 
 def _describe(edit: Edit, history: GrowthHistory) -> Record:

@@ -18,7 +18,7 @@ from gradnet.growth.base import Schedule
 from gradnet.growth.cornet import Cornet
 from gradnet.growth.net2net import Net2Wider
 from gradnet.growth.replay import replay
-from gradnet.growth.run import grow, remove_checkpoints
+from gradnet.growth.run import grow
 from gradnet.growth.trunk import BehindTrunkTask, TrunkOutputs, training_step_flops
 from gradnet.supervised import SupervisedTask, set_training_mode
 from gradnet.surgery.optimizer import transfer_optimizer
@@ -67,18 +67,6 @@ def test_a_checkpoint_of_another_run_is_refused(
     other = Watch(path, {**first, **identity})
     with pytest.raises(GradnetError, match=message):
         grow(replace(WIDER, **changes), digits(), seed=seed, watch=other)
-
-
-def test_checkpoints_of_a_run_are_removed_and_of_others_left(tmp_path):
-    others = [tmp_path / name for name in ("a1-stage-1.pt", "a[1].pt", "b-stage-1.pt")]
-    for path in others:
-        path.touch()
-    checkpoint = tmp_path / "a[1].pt"
-    grow(WIDER, digits(), watch=Watch(checkpoint))
-    mine = set(tmp_path.iterdir()) - set(others)
-    assert mine == {tmp_path / f"a[1]-stage-{part}.pt" for part in ("1", "1-training")}
-    remove_checkpoints(checkpoint)
-    assert set(tmp_path.iterdir()) == set(others)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

@@ -1,0 +1,75 @@
+"""The files that a stopped growth run continues from: a stage's start, and its loop's."""
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradnet.errors import GradnetError
+from gradnet.files import load_tensors, save_tensors
+
+
+class StageFiles:
+    """Files beside a run's checkpoint, with its name and a stage.
+
+    Args:
+        checkpoint: whose name they begin with; None keeps nothing.
+        identity: what the run is.
+    """
+
+    def __init__(self, checkpoint: Path | None, identity: Mapping[str, Any]) -> None:
+        self.checkpoint, self.identity = checkpoint, dict(identity)
+
+    def training(self, stage: int) -> Path | None:
+        """Where the training loop keeps what it continues from within a stage."""
+        return self._path(f"{stage}-training")
+
+    def save(self, stage: int, state: Mapping[str, Any]) -> None:
+        """Write what a stage begins with, then drop what the one before needed.
+
+        Args:
+            stage: that begins.
+            state: tensors and plain values.
+        """
+        path = self._path(f"{stage}")
+        if path is None:
+            return
+        save_tensors(path, {"identity": self.identity, **state})
+        for old in (self._path(f"{stage - 1}"), self.training(stage - 1)):
+            assert old is not None
+            old.unlink(missing_ok=True)
+
+    def load(self, stages: int) -> dict[str, Any] | None:
+        """What the latest stage began with; None where none was written.
+
+        Args:
+            stages: the last that there may be.
+
+        Raises:
+            GradnetError: the file is of another run.
+        """
+        paths = (self._path(f"{stage}") for stage in range(stages, 0, -1))
+        path = next((p for p in paths if p is not None and p.exists()), None)
+        if path is None:
+            return None
+        state: dict[str, Any] = load_tensors(path)
+        for name, value in self.identity.items():
+            if (before := state["identity"].get(name)) != value:
+                raise GradnetError(
+                    f"{path} is of another run: {name} was {before!r}, now {value!r}; "
+                    "remove the file or work in another folder"
+                )
+        return state
+
+    def _path(self, suffix: str) -> Path | None:
+        path = self.checkpoint
+        if path is None:
+            return None
+        return path.with_name(f"{path.stem}-stage-{suffix}{path.suffix}")
+
+
+def remove_stage_files(checkpoint: Path) -> None:
+    """Remove what a finished run needs no more."""
+    stem = glob.escape(checkpoint.stem)
+    for path in checkpoint.parent.glob(f"{stem}-stage-*{checkpoint.suffix}"):
+        path.unlink(missing_ok=True)
