@@ -1,4 +1,4 @@
-"""The files that a stopped growth run continues from: a stage's start, and its loop's."""
+"""The files that a stopped growth run continues from, stage by stage."""
 
 import glob
 from collections.abc import Mapping
