@@ -13,7 +13,7 @@ from gradnet.run_folder import Row, read_rows
 # what? Steps, work, or time on this machine.
 CLOCKS = {
     "step": "optimizer steps",
-    "flops": "FLOPs of training",
+    "flops": "TFLOPs of training",
     "seconds": "seconds, evaluations included",
 }
 COLUMNS = (
@@ -162,6 +162,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Any:
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     tidy = pandas.DataFrame([r for r in records if r["event"] == "evaluation"])
     methods = list(dict.fromkeys(tidy["method"]))
@@ -180,7 +181,10 @@ def draw_curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Any:
                 grown = run["stage"] != run["stage"].shift(fill_value=0)
                 axes.scatter(run[clock][grown], error[grown], s=9, color=colors(place))
         axes.set_xlabel(label)
+        if clock == "flops":
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e12:.3g}")
         axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 4, 5, 6, 8)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(alpha=0.3, which="both")
