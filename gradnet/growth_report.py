@@ -16,6 +16,7 @@ CLOCKS = {
     "flops": "TFLOPs of training",
     "seconds": "seconds, evaluations included",
 }
+MARK = "†"
 COLUMNS = (
     "seed",
     "method",
@@ -61,7 +62,7 @@ def write_growth_report(folder: str | Path) -> str:
         for record in JsonLines(folder / "metrics.jsonl").read()
         if (record["seed"], record["method"]) in done
     ]
-    write_text(folder / "reached.md", reached_to_markdown(records))
+    write_text(folder / "reached.md", reached_to_markdown(records, rows))
     save_figure(folder / "curves.png", draw_curves(records, folder.resolve().name))
     return text
 
@@ -77,6 +78,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
         "training TFLOPs | training time | steps |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    started = {row["method"] for row in rows if is_started(row)}
     for name, group in pandas.DataFrame(rows).groupby("method", sort=False):
         cells = [
             spread(100 * group["validation_accuracy"], 2),
@@ -87,14 +89,22 @@ def to_markdown(rows: Sequence[Row]) -> str:
             f"{group['training_seconds'].mean():.0f} s",
             f"{group['steps'].mean():,.0f}",
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        mark = MARK if name in started else ""
+        lines.append(f"| {name}{mark} | " + " | ".join(cells) + " |")
     lines += [
         "",
         "Accuracies in percent. Mean ± standard deviation over seeds (number of",
         "seeds). FLOPs are counted as executed: two for a multiplication and its",
         "addition, frozen parts without their backward pass, evaluations left out.",
     ]
+    if started:
+        lines.append(f"{MARK} From a grown network, whose own training is not counted.")
     return "\n".join(lines) + "\n"
+
+
+def is_started(row: Row) -> bool:
+    """Whether a run began with the network of another one."""
+    return "start" in row["settings"]
 
 
 def spread(values: "pandas.Series[float]", digits: int) -> str:
@@ -105,16 +115,37 @@ def spread(values: "pandas.Series[float]", digits: int) -> str:
     return f"{mean:.{digits}f} ± {values.std():.{digits}f} ({count})"
 
 
-def reached_to_markdown(records: Sequence[Mapping[str, Any]]) -> str:
+def reached_to_markdown(
+    records: Sequence[Mapping[str, Any]], rows: Sequence[Row]
+) -> str:
     """What it took to reach validation accuracies: steps and TFLOPs.
+
+    Who is looked at more often is seen sooner where it is. So of all runs those steps
+    count at which the one that is looked at least often was, and each one's last.
 
     Args:
         records: as for :func:`draw_curves`.
+        rows: of the same runs; those that began with a grown network are left out.
     """
-    tidy = pandas.DataFrame([r for r in records if r["event"] == "evaluation"])
+    whole = {(row["seed"], row["method"]) for row in rows if not is_started(row)}
+    every = max(row["settings"]["training"]["evaluate_every"] for row in rows)
+    tidy = pandas.DataFrame(
+        [
+            record
+            for record in records
+            if record["event"] == "evaluation"
+            and (record["seed"], record["method"]) in whole
+        ]
+    )
+    if tidy.empty:
+        return "All runs began with grown networks.\n"
+    last = tidy.groupby(["seed", "method"])["step"].transform("max")
+    tidy = tidy[(tidy["step"] % every == 0) | (tidy["step"] == last)]
     levels = _levels(tidy)
     lines = [
-        f"| method | {' | '.join(f'{100 * level:g} %' for level in levels)} |",
+        "| steps / TFLOPs to | "
+        + " | ".join(f"{100 * level:g} %" for level in levels)
+        + " |",
         "|---|" + "---|" * len(levels),
     ]
     for method, group in tidy.groupby("method", sort=False):
@@ -123,9 +154,9 @@ def reached_to_markdown(records: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"| {method} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Optimizer steps / TFLOPs of training to the first evaluation with so high a",
+        "Optimizer steps and TFLOPs of training to the first evaluation with so high a",
         "validation accuracy: means over seeds (in brackets: those that reached it, of",
-        "all). No finer than the evaluations are apart.",
+        f"all). Looked at every {every:,} steps, and at the end.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -138,7 +169,9 @@ def _levels(tidy: pandas.DataFrame) -> list[float]:
     high = best.max()
     low = best.min() if best.min() < high else tidy["accuracy"].min()
     ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
-    return [round(float(level), 6) for level in ticks if 0 < level <= high] or [high]
+    # Ticks are sums of rounded steps: 0.95 may come out a hair above 0.95.
+    levels = dict.fromkeys(round(float(tick), 4) for tick in ticks)
+    return [level for level in levels if 0 < level <= high] or [high]
 
 
 def _first_reached(runs: Sequence[pandas.DataFrame], level: float) -> str:

@@ -60,12 +60,13 @@ class GrowthStudy:
                 for the method's first one.
 
         Raises:
-            GradnetError: the row was made with other settings, the start is for other
-                images, or the run fails.
+            GradnetError: the row was made with other settings, the method cannot begin
+                with the start on these images, or the run fails.
         """
         samples, shape = self.problem.all_training, self.problem.input_shape
+        problem = self.folder.identity["problem"]
         if start is not None:
-            start.refuse_others(shape, samples.num_classes)
+            start.refuse_others(shape, samples.num_classes, problem)
         first = None if start is None else start.model
         if most_flops is not None:
             method = within_flops(method, self.problem, most_flops, first)
@@ -95,6 +96,7 @@ class GrowthStudy:
             shape,
             samples.num_classes,
             start,
+            problem,
         )
         self.folder.metrics.replace({**key, "event": "edit"}, edits)
         self.folder.finish(key, self._row(growth, method), settings)

@@ -2,6 +2,8 @@
 
 import pandas
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gradnet.errors import GradnetError
 from gradnet.files import JsonLines, write_json
@@ -26,6 +28,7 @@ def row(seed: int, method: str, accuracy: float) -> dict[str, object]:
         "training_flops": 2.5e12,
         "training_seconds": 7.0,
         "steps": 30,
+        "settings": {"training": {"evaluate_every": 10}},
     }
 
 
@@ -79,8 +82,9 @@ def test_steps_and_flops_to_an_accuracy_are_those_of_the_first_evaluation_there(
     # Accuracies are 10, 20, 20, 30 percent; one seed of "late" ends at 20.
     late = [record(seed, "late", step, 0) for seed in (0, 1) for step in (0, 10, 40)]
     records = [*RECORDS, *[r for r in late if (r["seed"], r["step"]) != (0, 40)]]
-    lines = reached_to_markdown(records).splitlines()
-    assert lines[0] == "| method | 30 % | 35 % | 40 % | 45 % | 50 % |"
+    rows = [row(seed, name, 0.5) for seed in (0, 1) for name in ("a", "b", "late")]
+    lines = reached_to_markdown(records, rows).splitlines()
+    assert lines[0] == "| steps / TFLOPs to | 30 % | 35 % | 40 % | 45 % | 50 % |"
     assert lines[2:5] == [
         "| a | 20 / 2e-10 | - | - | - | - |",
         "| b | 20 / 2e-10 | - | - | - | - |",
@@ -89,14 +93,66 @@ def test_steps_and_flops_to_an_accuracy_are_those_of_the_first_evaluation_there(
     ]
 
 
+def test_who_is_looked_at_more_often_is_not_seen_sooner():
+    often = [record(0, "often", step, 0) for step in range(26)]
+    rarely = [record(0, "rarely", step, 0) for step in (0, 10, 20, 25)]
+    rows = [row(0, name, 0.5) for name in ("often", "rarely")]
+    rows[0]["settings"] = {"training": {"evaluate_every": 1}}
+    lines = reached_to_markdown([*often, *rarely], rows).splitlines()
+    assert lines[2].replace("often", "rarely") == lines[3]
+    assert "10 / 1e-10" in lines[2] and "25 / 2.5e-10" in lines[2]
+    assert "Looked at every 10 steps" in lines[-1]
+
+
 def test_methods_that_reached_the_same_are_told_apart_on_the_way_there():
-    lines = reached_to_markdown(RECORDS).splitlines()
-    assert lines[0] == "| method | 10 % | 15 % | 20 % | 25 % | 30 % |"
+    rows = [row(seed, name, 0.5) for seed in (0, 1) for name in ("a", "b")]
+    lines = reached_to_markdown(RECORDS, rows).splitlines()
+    assert lines[0] == "| steps / TFLOPs to | 10 % | 15 % | 20 % | 25 % | 30 % |"
     assert (
         lines[2] == "| a | 0 / 0 | 10 / 1e-10 | 10 / 1e-10 | 20 / 2e-10 | 20 / 2e-10 |"
     )
-    wrong = [{**record, "accuracy": 0.0} for record in RECORDS]
-    assert reached_to_markdown(wrong).splitlines()[0] == "| method | 0 % |"
+
+
+@given(
+    st.lists(st.integers(0, 1000), min_size=1, max_size=6),
+    st.sampled_from([1, 2, 3, 7, 96, 1000]),
+)
+def test_every_level_is_reached_and_stands_once(accuracies, samples):
+    values = [min(value, samples) / samples for value in accuracies]
+    records = [
+        {**record(0, f"m{number}", 10, 0), "accuracy": value}
+        for number, value in enumerate(values)
+    ]
+    rows = [row(0, f"m{number}", 0.5) for number in range(len(values))]
+    lines = reached_to_markdown(records, rows).splitlines()
+    titles = lines[0].split("|")[2:-1]
+    assert len(set(titles)) == len(titles) > 0
+    cells = [line.split("|")[2:-1] for line in lines[2 : 2 + len(values)]]
+    for column in zip(*cells, strict=True):
+        assert any(cell.strip() != "-" for cell in column)
+
+
+def test_no_level_below_the_best_accuracy_is_left_out():
+    for hundredths in range(20, 100):
+        records = [
+            {**record(0, "a", step, 0), "accuracy": value}
+            for step, value in ((0, 0.1), (10, hundredths / 100))
+        ]
+        lines = reached_to_markdown(records, [row(0, "a", 0.5)]).splitlines()
+        *_, before, last = (float(t.strip(" %")) for t in lines[0].split("|")[2:-1])
+        assert last <= hundredths < 2 * last - before, lines[0]
+
+
+def test_runs_that_began_with_a_grown_network_are_marked_and_not_raced():
+    rows = [row(0, "a", 0.5), row(0, "b", 0.6)]
+    rows[1]["settings"] = {**rows[1]["settings"], "start": "abc"}
+    text = to_markdown(rows)
+    assert "| b† |" in text and "| a |" in text and "† From a grown network" in text
+    assert "†" not in to_markdown(rows[:1])
+    records = [r for r in RECORDS if r["seed"] == 0]
+    assert "| b |" not in reached_to_markdown(records, rows)
+    assert "| a |" in reached_to_markdown(records, rows)
+    assert "All runs began" in reached_to_markdown(records, rows[1:])
 
 
 def test_files_stand_in_the_folder_and_tell_finished_runs_alone(tmp_path):

@@ -144,6 +144,26 @@ def test_a_run_begins_with_a_grown_network_and_goes_on_from_it(
         study.run("pruned", pruning, 0)
 
 
+def test_deleted_weights_are_not_counted_whatever_comes_after(
+    folder, problem, tmp_path
+):
+    start = read_grown(folder / "networks/seed-0/wider.safetensors")
+    pruning = OptimalBrainDamage(
+        training=TRAINING, growth=Schedule(first=0, every=4), rounds=2
+    )
+    study = GrowthStudy(problem, tmp_path)
+    study.run("pruned", pruning, 0, start=start)
+    pruned = read_grown(tmp_path / "networks/seed-0/pruned.safetensors")
+    study.run("on", Net2Wider(training=TRAINING, wider={}), 0, start=pruned)
+    rows = {row["method"]: row["parameters"] for row in read_rows(tmp_path)}
+    assert rows["on"] == rows["pruned"] < count_parameters(start.model)
+    records = JsonLines(tmp_path / "metrics.jsonl").read()
+    found = [r for r in records if (r["method"], r["event"]) == ("on", "evaluation")]
+    assert {record["parameters"] for record in found} == {rows["on"]}
+    with pytest.raises(GradnetError, match="deleted, and Net2Wider would bring some"):
+        study.run("wider", WIDER, 0, start=pruned)
+
+
 def test_a_checkpoint_of_another_start_is_refused(
     folder, problem, tmp_path, monkeypatch
 ):

@@ -6,7 +6,7 @@
 # all arms may follow.
 # usage: net2deeper.sh DATA.npz OUT "SEED..." "DEPTHS" [OPTION...]
 set -e
-data=$1 out=$2 seeds=$3 depths=$4
+data=$1 out=$2 seeds=$3 depths=${4:?"give DEPTHS, such as \"2 2 3\""}
 shift 4
 edits=-3
 for depth in $depths; do edits=$((edits + depth)); done

@@ -28,7 +28,9 @@ class Grow(ProblemSettings):
             network trained directly beside one that grew.
         start: begin with a grown network, the file networks/seed-0/NAME.safetensors of
             another run, in place of the method's first one; "{seed}" in the name stands
-            for the seed. With --growth.first 0 it is edited at once.
+            for the seed. With --growth.first 0 it is edited at once. Methods that take
+            a --model take any network, and do not look at that option then; others go
+            on from what their own options describe.
         out: the run folder; default: runs/growth- and the name of the data. Other
             methods, names and seeds may be added to a folder later.
     """

@@ -185,6 +185,39 @@ class GrowthMethod(abc.ABC):
     ) -> nn.Module:
         """The network to start from, its weights from torch's generator."""
 
+    def begin_with(
+        self, start: nn.Module, input_shape: tuple[int, int, int], num_classes: int
+    ) -> nn.Module:
+        """The network to start from when that of another run is given.
+
+        By default the method's own first network, with that one's weights.
+
+        Args:
+            start: left as it is.
+            input_shape: ``(channels, height, width)``.
+            num_classes: ``K``.
+
+        Raises:
+            GradnetError: it is no network that the method could begin with.
+        """
+        first = self.initial_model(input_shape, num_classes)
+        state = start.state_dict()
+        expected, given = (
+            {name: tuple(value.shape) for name, value in tensors.items()}
+            for tensors in (first.state_dict(), state)
+        )
+        if expected != given:
+            pairs = expected.items() ^ given.items()
+            name = min(pair[0] for pair in pairs)
+            raise GradnetError(
+                f"{type(self).__name__} cannot begin with this {type(start).__name__}: "
+                f"{name} is {given.get(name, 'missing')} there, and "
+                f"{expected.get(name, 'missing')} in its first network; set its "
+                "options to those of the network, or start from another one"
+            )
+        first.load_state_dict(state)
+        return first
+
     @abc.abstractmethod
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """The next network; the old one is left as it is."""

@@ -40,7 +40,8 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: the labels, sorted.
-        network_: the :class:`~gradnet.growth.cascade_network.CascadeNetwork`.
+        network_: the :class:`~gradnet.growth.cascade_network.CascadeNetwork` that was
+            found, before pruning.
         result_: what the training did.
         validation_errors_: after each unit, the first without any; empty without a
             validation part.
@@ -130,6 +131,10 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         settings = self.settings or CascadeSettings()
         if settings.output != "sigmoid":
             raise GradnetError("a classifier has sigmoid outputs; set output='sigmoid'")
+        if not 0 <= self.prune_fraction < 1:
+            raise GradnetError(
+                f"prune_fraction is {self.prune_fraction}; give one from 0 to below 1"
+            )
         if self.prune_fraction and not self.validation_fraction:
             raise GradnetError(
                 "held-out samples say when to stop pruning; give validation_fraction"

@@ -16,6 +16,7 @@ from torch.nn import functional
 from gradnet.costs import forward_flops
 from gradnet.errors import GradnetError
 from gradnet.growth.base import EditContext, GrowthMethod
+from gradnet.growth.masks import has_masks
 from gradnet.growth.trunk import between
 from gradnet.models import shape_arguments
 from gradnet.models.activations import activation
@@ -98,6 +99,22 @@ class CascadeCorrelation(GrowthMethod):
             shape["num_classes"],
             activation=self.activation,
         )
+
+    def begin_with(
+        self, start: nn.Module, input_shape: tuple[int, int, int], num_classes: int
+    ) -> nn.Module:
+        """A copy of a cascade, whatever units it has.
+
+        Raises:
+            GradnetError: it is another network, or weights of it are deleted.
+        """
+        if not isinstance(start, Cascade) or has_masks(start):
+            raise GradnetError(
+                "cascade-correlation goes on with what cascade-correlation found, not "
+                f"with {'a pruned' if has_masks(start) else 'this'} "
+                f"{type(start).__name__}"
+            )
+        return copy.deepcopy(start)
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Add the best of a pool; untrained ones where nothing may be learned."""

@@ -62,17 +62,20 @@ def to_module(network: CascadeNetwork, trial: int = 0) -> CascadeModule:
         In evaluation mode.
 
     Raises:
-        GradnetError: a unit is of another kind than a weighted sum.
+        GradnetError: units are of another kind than a weighted sum.
     """
     names, rows = [], []
-    for unit in network.units[: int(network.hidden[trial])]:
-        group = int(unit.group[trial])
-        kind = network.groups[group]
-        if not isinstance(kind, PlainUnits):
+    kinds = []
+    for kind in network.groups:
+        if type(kind) is not PlainUnits:  # recurrent units are plain ones, and more
             raise GradnetError(
-                f"a unit of {type(kind).__name__} is no weighted sum; only networks of "
+                f"{type(kind).__name__} are more than weighted sums; only networks of "
                 "plain units become modules"
             )
+        kinds.append(kind)
+    for unit in network.units[: int(network.hidden[trial])]:
+        group = int(unit.group[trial])
+        kind = kinds[group]
         names.append(kind.activations[int(unit.member[trial]) % len(kind.activations)])
         rows.append(unit.weights[group][trial])
     outputs = network.output_weights()[trial]
@@ -111,17 +114,20 @@ def prune(
         targets: ``(N, K)``.
         fraction: of the weights that are left, deleted in a round; one at least.
         is_good: called after each round.
-        patience: stop after so many rounds that were not, one after the other.
+        patience: stop after so many rounds that were not, one after the other; and
+            where retraining diverges.
 
     Returns:
         The network of the last round that was good, deleted weights zero; the given
         one where none was.
 
     Raises:
-        GradnetError: the fraction is not between 0 and 1.
+        GradnetError: the fraction is not between 0 and 1, or targets are missing.
     """
     if not 0 < fraction < 1:
         raise GradnetError(f"the fraction to prune is {fraction}; give 0 < it < 1")
+    if targets.isnan().any():
+        raise GradnetError("targets are NaN; prune on samples that have all of them")
     # Weights that a unit never had, as with a limited fan-in, count as deleted.
     kept = {n: module.get_parameter(n) != 0 for n in masks_of(module)}
     good, waited = module, 0
@@ -131,6 +137,8 @@ def prune(
         masked = with_masks(module, kept)
         _retrain(masked, inputs, targets)
         module = without_masks(masked)
+        if not all(weight.isfinite().all() for weight in module.parameters()):
+            break
         if is_good(module):
             good, waited = module, 0
         else:

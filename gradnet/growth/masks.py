@@ -60,6 +60,11 @@ def _has_weight(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear | _ConvNd)
 
 
+def has_masks(model: nn.Module) -> bool:
+    """Whether any weight is masked, or parametrized in another way."""
+    return any(parametrize.is_parametrized(layer) for layer in model.modules())
+
+
 def masks_of(model: nn.Module) -> dict[str, Tensor]:
     """Weight name -> which entries are kept, bool; all where nothing is masked."""
     masks = {}
@@ -112,8 +117,8 @@ def original_name(model: nn.Module, name: str) -> str:
 
 def count_remaining(model: nn.Module) -> int:
     """The number of parameters that are not deleted, biases and norms counted in."""
-    deleted = sum(int((~mask).sum()) for mask in masks_of(model).values())
-    return count_parameters(model) - deleted
+    masks = [layer.kept for layer in model.modules() if isinstance(layer, Mask)]
+    return count_parameters(model) - sum(int((~mask).sum()) for mask in masks)
 
 
 def _owner(model: nn.Module, name: str) -> nn.Module:

@@ -1,11 +1,14 @@
 """Methods that begin with a network of a name, or with the user's own."""
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
+from gradnet.errors import GradnetError
 from gradnet.growth.base import GrowthMethod
+from gradnet.growth.masks import has_masks
 from gradnet.models import MODELS, build_model, shape_arguments
 from gradnet.user_model import load_user_model
 
@@ -36,3 +39,28 @@ class NamedNetwork(GrowthMethod):
         if self.model in MODELS and self.checkpoint is None:
             return build_model(self.model, **arguments)
         return load_user_model(self.model, arguments, self.checkpoint)
+
+    def begin_with(
+        self, start: nn.Module, input_shape: tuple[int, int, int], num_classes: int
+    ) -> nn.Module:
+        """A copy of any network, in place of that of the name.
+
+        Raises:
+            GradnetError: its weights are masked, or a checkpoint is given, too.
+        """
+        if self.checkpoint is not None:
+            raise GradnetError(
+                "a checkpoint and a grown network to start from are given; give one"
+            )
+        if has_masks(start) and not self.takes_masks:
+            raise GradnetError(
+                "weights of the network to start from are deleted, and "
+                f"{type(self).__name__} would bring some back; start from the network "
+                "before it was pruned"
+            )
+        return copy.deepcopy(start)
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether deleted weights of a network to start from stay deleted."""
+        return False

@@ -78,6 +78,11 @@ class Net2Wider(NamedNetwork, Net2Net):
         """One: all named layers at once; none where nothing would change."""
         return 0 if not self.wider and self.student_rate == 1 else 1
 
+    @property
+    def takes_masks(self) -> bool:
+        """They do where nothing is widened."""
+        return not self.wider
+
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Widen all named layers at once."""
         if not self.wider:

@@ -155,9 +155,13 @@ class NodeCreation(NamedNetwork):
 
     def _with_units(self, model: nn.Module, layer: str, context: EditContext) -> Edit:
         generator = context.generator()
-        old = model.get_submodule(layer)
-        if not isinstance(old.weight, Tensor):
-            raise GradnetError(f"layer {layer!r} has no weight of its own")
+        old = dict(model.named_modules()).get(layer)
+        if not isinstance(getattr(old, "weight", None), Tensor):
+            raise GradnetError(
+                f"no layer {layer!r} with a weight in {type(model).__name__}; name "
+                "hidden layers of it as layers"
+            )
+        assert old is not None
         edit = widen(
             model,
             layer,

@@ -89,6 +89,11 @@ class Pruning(NamedNetwork):
         """One a round."""
         return self.rounds
 
+    @property
+    def takes_masks(self) -> bool:
+        """They do: more are deleted."""
+        return True
+
     def training_at(self, stage: int) -> TrainingSettings:
         """The settings, with the rate of retraining after the first stage."""
         if stage == 0:
@@ -177,6 +182,11 @@ class OptimalBrainDamage(Pruning):
     curvature: CurvatureName = "gauss_newton"
     ranking: Ranking = "global"
     units: list[str] = field(default_factory=list)
+
+    @property
+    def takes_masks(self) -> bool:
+        """They do, but where units are removed."""
+        return not self.units
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Delete weights, which then stay zero, or remove units.

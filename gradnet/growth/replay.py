@@ -1,6 +1,5 @@
 """The edits of a run made again, for the shapes of a network whose weights are kept."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -33,12 +32,15 @@ def replay(
         num_classes: ``K``.
         choices: of the edits, where any had one.
         start: the network to begin with, left as it is; None for the method's own.
+
+    Raises:
+        GradnetError: the method cannot begin with that network.
     """
     shape = tuple(probe.shape[1:])
     with isolated_randomness():
         torch.manual_seed(derive_seed("initial model", seed))
         model = (
-            copy.deepcopy(start)
+            method.begin_with(start, shape, num_classes)  # type: ignore[arg-type]
             if start is not None
             else method.initial_model(shape, num_classes)  # type: ignore[arg-type]
         )

@@ -16,6 +16,7 @@ from torch import nn
 from gradnet.costs import Flops, count_parameters
 from gradnet.errors import GradnetError
 from gradnet.growth.base import EditContext, GrowthHistory, GrowthMethod, Record
+from gradnet.growth.masks import count_remaining
 from gradnet.growth.replay import PROBE_SIZE, replay
 from gradnet.growth.stage_files import StageFiles
 from gradnet.growth.trunk import (
@@ -53,10 +54,8 @@ class Growth:
 
     @property
     def parameters(self) -> int:
-        """How many there are, without those that an edit deleted and keeps at zero."""
-        if self.history.edits:
-            return int(self.history.edits[-1]["parameters"][1])
-        return count_parameters(self.model)
+        """How many there are, without those that are deleted and stay zero."""
+        return count_remaining(self.model)
 
 
 def grow(

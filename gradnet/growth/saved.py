@@ -1,5 +1,6 @@
 """Grown networks in files: their weights, and the edits that led to their shapes."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from gradnet.runtime import make_generator, versions
 from gradnet.snapshots import load_exactly, load_with_header, save_with_header
 from gradnet.training import TrainingSettings
 
+logger = logging.getLogger("gradnet")
+
 
 @dataclass(frozen=True)
 class GrownNetwork:
@@ -31,15 +34,23 @@ class GrownNetwork:
     model: nn.Module
     header: Mapping[str, Any]
 
-    def refuse_others(self, input_shape: tuple[int, ...], num_classes: int) -> None:
-        """Refuse images and classes that the network was not made for.
+    def refuse_others(
+        self,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        problem: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Refuse images that the network was not made for, or that it was trained on.
 
         Args:
             input_shape: ``(channels, height, width)``.
             num_classes: ``K``.
+            problem: what identifies data, split and augmentation.
 
         Raises:
-            GradnetError: they are others than those that it was trained on.
+            GradnetError: images or classes are of another shape or number; or the data
+                are the same and split otherwise, so that what is validation here was
+                training there.
         """
         shape, classes = self.header["input_shape"], self.header["num_classes"]
         if list(input_shape) != shape or num_classes != classes:
@@ -48,6 +59,16 @@ class GrownNetwork:
                 f"and these are {tuple(input_shape)} of {num_classes}; give one that "
                 "grew on such images"
             )
+        before, now = self.header.get("problem") or {}, problem or {}
+        differs = {n for n, value in before.items() if now.get(n, value) != value}
+        if "split_fingerprint" in differs and "data_fingerprint" not in differs:
+            raise GradnetError(
+                "the network to start from was trained on another split of these "
+                "images: some of the validation part it has seen; give the --split "
+                "that it was trained with"
+            )
+        if "augmentation" in differs:
+            logger.warning("the network to start from had another augmentation")
 
 
 def save_grown(
@@ -58,6 +79,7 @@ def save_grown(
     input_shape: tuple[int, ...],
     num_classes: int,
     start: GrownNetwork | None = None,
+    problem: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a grown network as safetensors, whole or not at all.
 
@@ -69,6 +91,7 @@ def save_grown(
         input_shape: ``(channels, height, width)`` as the network sees it.
         num_classes: ``K``.
         start: what the run began with, if not with the method's first network.
+        problem: what identifies data, split and augmentation, in plain values.
 
     Raises:
         GradnetError: the method is none of :data:`gradnet.growth.GROWTH`.
@@ -87,6 +110,7 @@ def save_grown(
         "input_shape": list(input_shape),
         "num_classes": num_classes,
         "start": start and start.header,
+        "problem": problem,
         "versions": versions(),
     }
     return save_with_header(path, growth.model.state_dict(), header)

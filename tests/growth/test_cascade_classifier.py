@@ -79,6 +79,16 @@ def test_pruning_deletes_weights_and_adds_no_error_where_it_looks():
     assert pruned.score(inputs[600:], labels[600:]) > 0.85
 
 
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_a_part_to_prune_that_is_none_is_refused_at_once(fraction):
+    classifier = CascadeCorrelationClassifier(
+        validation_fraction=0.5, prune_fraction=fraction
+    )
+    with pytest.raises(GradnetError, match="give one from 0 to below 1"):
+        classifier.fit([[0.0], [1.0]], [0, 1])
+    assert not hasattr(classifier, "result_")
+
+
 def test_pruning_needs_samples_to_stop_by():
     with pytest.raises(GradnetError, match="give validation_fraction"):
         CascadeCorrelationClassifier(prune_fraction=0.1).fit([[0.0], [1.0]], [0, 1])

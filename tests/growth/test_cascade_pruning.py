@@ -13,6 +13,7 @@ from gradnet.growth.cascade_correlation import cascade_correlation
 from gradnet.growth.cascade_pruning import prune, to_module
 from gradnet.growth.cascade_settings import CascadeSettings
 from gradnet.growth.knowledge_cascade import KnowledgeUnits
+from gradnet.growth.recurrent_cascade import RecurrentUnits
 
 GROWN = CascadeSettings(most_units=4, pool=6).for_two_spirals()
 
@@ -71,8 +72,29 @@ def test_units_that_are_networks_become_no_module():
     groups = [KnowledgeUnits(source, 2, 1, 2)]
     settings = replace(GROWN, most_units=1)
     result = cascade_correlation(points, targets, settings, groups=groups)
-    with pytest.raises(GradnetError, match="KnowledgeUnits is no weighted sum"):
+    for units in (0, 1):
+        result.network.hidden[:] = units
+        with pytest.raises(GradnetError, match="KnowledgeUnits are more than weighted"):
+            to_module(result.network)
+
+
+def test_recurrent_units_become_no_module():
+    result = grown(replace(GROWN, most_units=0))[2]
+    result.network.groups = [RecurrentUnits(2, [97, 97])]
+    with pytest.raises(GradnetError, match="RecurrentUnits are more than weighted"):
         to_module(result.network)
+
+
+def test_missing_targets_are_refused_and_what_diverges_ends():
+    points, targets, result = grown()
+    module = to_module(result.network)
+    missing = targets.clone()
+    missing[3] = torch.nan
+    with pytest.raises(GradnetError, match="targets are NaN"):
+        prune(module, points, missing, 0.2, lambda tried: True)
+    infinite = targets.clone()
+    infinite[3] = torch.inf
+    assert prune(module, points, infinite, 0.2, lambda tried: True) is module
 
 
 def test_pruning_goes_on_while_it_goes_well_and_leaves_the_given_network():

@@ -74,6 +74,23 @@ def test_a_start_for_other_images_or_classes_is_refused(tmp_path):
             start.refuse_others(shape, classes)
 
 
+def test_a_start_that_has_seen_the_validation_part_is_refused(tmp_path, caplog):
+    method = tiny("cascade-correlation")
+    growth = Growth(replay(method, 0, 0, torch.randn(2, *SHAPE), 4), GrowthHistory(9))
+    problem = {"data_fingerprint": "a", "split_fingerprint": "b", "augmentation": {}}
+    file = tmp_path / "a.safetensors"
+    start = read_grown(save_grown(file, growth, method, 0, SHAPE, 4, problem=problem))
+    start.refuse_others(SHAPE, 4, problem)
+    start.refuse_others(SHAPE, 4)
+    other = problem | {"data_fingerprint": "c", "split_fingerprint": "d"}
+    start.refuse_others(SHAPE, 4, other)  # its images are none of these
+    assert not caplog.records
+    start.refuse_others(SHAPE, 4, problem | {"augmentation": {"whiten": False}})
+    assert "had another augmentation" in caplog.text
+    with pytest.raises(GradnetError, match="trained on another split of these images"):
+        start.refuse_others(SHAPE, 4, problem | {"split_fingerprint": "d"})
+
+
 @pytest.mark.parametrize("name", GROWTH)
 def test_settings_make_the_same_method_again(name):
     method = GROWTH[name]()
