@@ -39,8 +39,9 @@ class NodeCreation(NamedNetwork):
         window: ... within so many evaluations, all since the last addition.
         growth: its patience and gain are not used; first and every still are the
             latest steps.
-        place: largest-gradient (the layer whose new units would have the largest
-            gradient), round-robin, or random.
+        place: round-robin (each layer in turn), random, or largest-gradient (the layer
+            whose new units would have the largest gradient, which left the first layer
+            too narrow and was worst: benchmarks/growth/README.md).
         weight_range: new units' incoming weights are uniform between minus and plus
             this part of the layer's mean magnitude; their outgoing ones too, where
             ``preserving`` is false.
@@ -63,7 +64,7 @@ class NodeCreation(NamedNetwork):
     most_edits: int = 30
     threshold: float = 0.05
     window: int = 3
-    place: Literal["largest-gradient", "round-robin", "random"] = "largest-gradient"
+    place: Literal["largest-gradient", "round-robin", "random"] = "round-robin"
     weight_range: float = 1.0
     preserving: bool = True
     frozen: bool = False

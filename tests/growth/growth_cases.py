@@ -66,7 +66,8 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "pronet": [RESNET, RESNET | {"style": "preactivation"}],
     "node-creation": [
         {"model_args": {"hidden": [4, 3]}, "layers": ["linear0", "linear1"]}
-        | {"nodes": 2, "most_edits": 3, "window": 1, "threshold": 9.0},
+        | {"nodes": 2, "most_edits": 3, "window": 1, "threshold": 9.0}
+        | {"place": "largest-gradient"},
         {"model_args": {"hidden": [4, 3]}, "layers": ["linear0", "linear1"]}
         | {"nodes": 4, "most_edits": 3, "frozen": True}
         | {"training": replace(TRAINING, weight_decay=0.0)},

@@ -104,7 +104,7 @@ def test_outgoing_weights_that_are_drawn_change_the_function_within_their_bound(
 
 
 def test_the_layer_with_the_largest_gradient_gets_the_units():
-    method = NodeCreation(**TWO)
+    method = NodeCreation(**TWO, place="largest-gradient")
     model = begin(method)
     edit = method.edit(model.float(), EditContext(1, PROBE.float(), 0, digits()))
     x = digits().augmentation.evaluate(digits().images[digits().train])
