@@ -1,6 +1,7 @@
 """A growth study does each run once, says what it reached and cost, refuses others."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,21 @@ def folder(problem, tmp_path_factory):
     for seed in (0, 1):
         study.run("wider", WIDER, seed)
     return folder
+
+
+@contextmanager
+def stopping():
+    """Runs are interrupted at step 8."""
+    append = JsonLines.append
+
+    def stop_late(self, record):
+        append(self, record)
+        if record.get("step") == 8:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JsonLines, "append", stop_late)
+        yield
 
 
 def test_a_row_says_what_was_reached_and_what_it_cost(folder, problem):
@@ -164,24 +180,14 @@ def test_deleted_weights_are_not_counted_whatever_comes_after(
         study.run("wider", WIDER, 0, start=pruned)
 
 
-def test_a_checkpoint_of_another_start_is_refused(
-    folder, problem, tmp_path, monkeypatch
-):
+def test_a_checkpoint_of_another_start_is_refused(folder, problem, tmp_path):
     starts = [
         read_grown(folder / f"networks/seed-{n}/wider.safetensors") for n in (0, 1)
     ]
-    study, append = GrowthStudy(problem, tmp_path), JsonLines.append
-
-    def stop_late(self, record):
-        append(self, record)
-        if record.get("step") == 8:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(JsonLines, "append", stop_late)
+    study = GrowthStudy(problem, tmp_path)
     method = replace(WIDER, wider={"linear0": 11})
-    with pytest.raises(KeyboardInterrupt):
+    with stopping(), pytest.raises(KeyboardInterrupt):
         study.run("wider", method, 0, start=starts[0])
-    monkeypatch.setattr(JsonLines, "append", append)
     with pytest.raises(GradnetError, match="is of another run: start was '"):
         study.run("wider", method, 0, start=starts[1])
     study.run("wider", method, 0, start=starts[0])
@@ -205,20 +211,11 @@ def test_a_folder_of_another_problem_is_refused(folder):
         GrowthStudy(other, folder)
 
 
-def test_a_stopped_run_continues(folder, problem, tmp_path, monkeypatch):
+def test_a_stopped_run_continues(folder, problem, tmp_path):
     study = GrowthStudy(problem, tmp_path)
-    append = JsonLines.append
-
-    def stop_late(self, record):
-        append(self, record)
-        if record.get("step") == 8:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(JsonLines, "append", stop_late)
-    with pytest.raises(KeyboardInterrupt):
+    with stopping(), pytest.raises(KeyboardInterrupt):
         study.run("wider", WIDER, 0)
     assert list(tmp_path.rglob("*.pt"))
-    monkeypatch.setattr(JsonLines, "append", append)
     GrowthStudy(problem, tmp_path).run("wider", WIDER, 0)
     name = "networks/seed-0/wider.safetensors"
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()

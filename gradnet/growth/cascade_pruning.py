@@ -64,8 +64,7 @@ def to_module(network: CascadeNetwork, trial: int = 0) -> CascadeModule:
     Raises:
         GradnetError: units are of another kind than a weighted sum.
     """
-    names, rows = [], []
-    kinds = []
+    kinds, names, rows = [], [], []
     for kind in network.groups:
         if type(kind) is not PlainUnits:  # recurrent units are plain ones, and more
             raise GradnetError(
