@@ -115,10 +115,21 @@ def original_name(model: nn.Module, name: str) -> str:
     return f"{layer}.parametrizations.{leaf}.original".lstrip(".")
 
 
-def count_remaining(model: nn.Module) -> int:
-    """The number of parameters that are not deleted, biases and norms counted in."""
-    masks = [layer.kept for layer in model.modules() if isinstance(layer, Mask)]
-    return count_parameters(model) - sum(int((~mask).sum()) for mask in masks)
+def count_remaining(model: nn.Module, *, trainable_only: bool = False) -> int:
+    """The number of parameters that are not deleted, biases and norms counted in.
+
+    Args:
+        model: masked or not.
+        trainable_only: leave out what is frozen.
+    """
+    deleted = 0
+    for weight in model.modules():
+        if not isinstance(weight, parametrize.ParametrizationList):
+            continue
+        if weight.get_parameter("original").requires_grad or not trainable_only:
+            masks = [part.kept for part in weight if isinstance(part, Mask)]
+            deleted += sum(int((~mask).sum()) for mask in masks)
+    return count_parameters(model, trainable_only=trainable_only) - deleted
 
 
 def _owner(model: nn.Module, name: str) -> nn.Module:

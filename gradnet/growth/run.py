@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from gradnet.costs import Flops, count_parameters
+from gradnet.costs import Flops
 from gradnet.errors import GradnetError
 from gradnet.growth.base import EditContext, GrowthHistory, GrowthMethod, Record
 from gradnet.growth.masks import count_remaining
@@ -132,7 +132,7 @@ class _Run:
         earlier, flops, seconds = list(history.records), growth.flops, growth.seconds
         costs = {
             "parameters": growth.parameters,
-            "trainable": count_parameters(growth.model, trainable_only=True),
+            "trainable": count_remaining(growth.model, trainable_only=True),
         }
 
         def complete(record: Record) -> Record:

@@ -115,7 +115,14 @@ def test_what_is_deleted_is_not_counted():
     kept = halves(plain)
     deleted = sum(int((~mask).sum()) for mask in kept.values())
     assert deleted and count_remaining(plain) == count_parameters(plain)
-    assert count_remaining(with_masks(plain, kept)) == count_parameters(plain) - deleted
+    masked = with_masks(plain, kept)
+    assert count_remaining(masked) == count_parameters(plain) - deleted
+    assert count_remaining(masked, trainable_only=True) == count_remaining(masked)
+    masked.requires_grad_(False)
+    assert count_remaining(masked, trainable_only=True) == 0
+    original = masked[0].parametrizations.weight.original.requires_grad_(True)
+    left = count_remaining(masked, trainable_only=True)
+    assert left == kept["0.weight"].sum() < original.numel()
 
 
 def test_frozen_weights_stay_frozen():
