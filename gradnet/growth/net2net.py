@@ -50,7 +50,7 @@ class Net2Net(GrowthMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Net2Wider(NamedNetwork, Net2Net):
+class Net2Wider(Net2Net, NamedNetwork):
     """Widen the hidden layers of a teacher once, and train the student.
 
     A wide network trained directly is a teacher of that width, ``wider`` empty and

@@ -1,6 +1,6 @@
 """Schedules say when a network grows: in steps, evenly, or when nothing improves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gradnet.errors import GradnetError
+from gradnet.growth import GROWTH
 from gradnet.growth.base import (
     EditContext,
     GrowthHistory,
@@ -193,3 +194,22 @@ def test_places_come_stage_after_stage_in_turn(before, after, expected):
 def test_places_that_do_not_fit_are_refused(before, after):
     with pytest.raises(GradnetError, match="give as many stages, none shallower"):
         places(before, after)
+
+
+@pytest.mark.parametrize("name", GROWTH)
+def test_every_default_is_that_of_the_class_that_says_it_first(name):
+    # With several bases a dataclass takes all fields of the first base, those that it
+    # only inherits, too: they hide what the second base says.
+    kind = GROWTH[name]
+    for field in fields(kind):
+        said = [
+            c for c in kind.__mro__ if field.name in vars(c).get("__annotations__", {})
+        ]
+        (expected,) = [f for f in fields(said[0]) if f.name == field.name]
+        assert field.default == expected.default, field.name
+        assert field.default_factory is expected.default_factory, field.name
+
+
+def test_a_teacher_is_trained_as_the_method_says():
+    training = GROWTH["net2wider"]().training
+    assert (training.learning_rate, training.weight_decay) == (0.05, 0.0)
