@@ -32,6 +32,11 @@ WIDER = Net2Wider(
 )
 
 
+PRUNING = OptimalBrainDamage(
+    training=TRAINING, growth=Schedule(first=0, every=4), rounds=2
+)
+
+
 class Direct(Net2Wider):
     """A network that does not grow."""
 
@@ -139,11 +144,8 @@ def test_a_run_begins_with_a_grown_network_and_goes_on_from_it(
     folder, problem, tmp_path
 ):
     start = read_grown(folder / "networks/seed-0/wider.safetensors")
-    pruning = OptimalBrainDamage(
-        training=TRAINING, growth=Schedule(first=0, every=4), rounds=2
-    )
     study = GrowthStudy(problem, tmp_path)
-    study.run("pruned", pruning, 0, start=start)
+    study.run("pruned", PRUNING, 0, start=start)
     first = JsonLines(tmp_path / "metrics.jsonl").read()[0]
     before = evaluate(start.model, problem.all_training)
     assert first["accuracy"] == pytest.approx(before["accuracy"], abs=1e-4)
@@ -155,20 +157,17 @@ def test_a_run_begins_with_a_grown_network_and_goes_on_from_it(
     assert row["parameters"] == weights + 9 + 10
     other = read_grown(folder / "networks/seed-1/wider.safetensors")
     with pytest.raises(GradnetError, match="made with other settings .start was '"):
-        study.run("pruned", pruning, 0, start=other)
+        study.run("pruned", PRUNING, 0, start=other)
     with pytest.raises(GradnetError, match="made with other settings .start was '"):
-        study.run("pruned", pruning, 0)
+        study.run("pruned", PRUNING, 0)
 
 
 def test_deleted_weights_are_not_counted_whatever_comes_after(
     folder, problem, tmp_path
 ):
     start = read_grown(folder / "networks/seed-0/wider.safetensors")
-    pruning = OptimalBrainDamage(
-        training=TRAINING, growth=Schedule(first=0, every=4), rounds=2
-    )
     study = GrowthStudy(problem, tmp_path)
-    study.run("pruned", pruning, 0, start=start)
+    study.run("pruned", PRUNING, 0, start=start)
     pruned = read_grown(tmp_path / "networks/seed-0/pruned.safetensors")
     study.run("on", Net2Wider(training=TRAINING, wider={}), 0, start=pruned)
     rows = {row["method"]: row["parameters"] for row in read_rows(tmp_path)}

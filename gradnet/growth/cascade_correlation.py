@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gradnet.errors import GradnetError
 from gradnet.growth.candidate_phase import CandidatePhase, train_candidates
 from gradnet.growth.candidate_pool import Pool, make_pool
 from gradnet.growth.candidates import PlainUnits, Units, uniform
@@ -26,6 +25,7 @@ from gradnet.growth.cascade_network import (
 )
 from gradnet.growth.cascade_settings import CascadeSettings
 from gradnet.growth.output_phase import Goal, train_outputs
+from gradnet.growth.trial_samples import check_samples
 from gradnet.runtime import make_generator
 from gradnet.threads import for_each_piece
 
@@ -128,13 +128,7 @@ def cascade_correlation(
         GradnetError: the samples do not fit each other, or there are none.
     """
     settings = settings or CascadeSettings()
-    if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets):
-        raise GradnetError(
-            f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not "
-            "fit; give (N, D) and (N, K)"
-        )
-    if not len(inputs) or not len(seeds):
-        raise GradnetError("there is nothing to learn: give samples and seeds")
+    check_samples(inputs, targets, seeds)
     pool = groups or [PlainUnits(settings.pool, settings.activations)]
     run = _Run(inputs, targets, settings, seeds, pool)
     numbers = len(seeds) * sum(units.count for units in pool) * len(inputs)

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gradnet.errors import GradnetError
 from gradnet.growth.candidates import uniform
 from gradnet.growth.node_networks import Learners, Networks, as_columns
+from gradnet.growth.trial_samples import check_samples
 from gradnet.runtime import make_generator
 from gradnet.threads import for_each_piece
 
@@ -138,13 +139,7 @@ def node_creation(
     Raises:
         GradnetError: the samples do not fit each other, or there are none.
     """
-    if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets):
-        raise GradnetError(
-            f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not "
-            "fit; give (N, D) and (N, K)"
-        )
-    if not len(inputs) or not len(seeds):
-        raise GradnetError("there is nothing to learn: give patterns and seeds")
+    check_samples(inputs, targets, seeds)
     run = _Run(inputs, targets, settings or NodeCreationSettings(), seeds)
     # The operations are far too short to be divided among cores.
     for_each_piece(_Run.finish, [run])
