@@ -20,10 +20,11 @@ test-slow: .venv/.test ## Run the slow tests
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: check
-check: .venv/.check ## Check format, lint and types
+check: .venv/.check ## Check format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 .PHONY: format
 format: .venv/.check ## Format and mend what can be mended

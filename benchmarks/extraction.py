@@ -43,8 +43,8 @@ from methods import (
 from networks import NETWORKS, NUM_CLASSES, make
 from torch import Tensor, nn
 
-from gradnet.files import write_json
-from gradnet.runtime import hardware, resolve_device, versions
+from gradnet.core.files import write_json
+from gradnet.core.reproducibility import hardware, resolve_device, versions
 
 # Of the largest relative difference from ours, in float32 and with rounder products.
 TOLERANCE, ROUND_TOLERANCE = 1e-4, 3e-2

@@ -20,12 +20,12 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from gradnet.features import Features
-from gradnet.files import write_json
-from gradnet.gradients import GradientExtractor
+from gradnet.classifier.features import Features
+from gradnet.classifier.recipes import RECIPES
+from gradnet.core.files import write_json
+from gradnet.core.reproducibility import hardware, versions
+from gradnet.gradients.extractor import GradientExtractor
 from gradnet.models import build_model
-from gradnet.recipes import RECIPES
-from gradnet.runtime import hardware, versions
 
 RESULT = Path(__file__).parent / "results" / "features.json"
 RECIPE = RECIPES["gradnet2018"]

@@ -26,7 +26,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 # To be imported once by the process that all measured processes are forked from.
-PRELOADED = ["gradnet.gradients", "opacus", "backpack", "torch.utils.flop_counter"]
+PRELOADED = [
+    "gradnet.gradients.extractor",
+    "opacus",
+    "backpack",
+    "torch.utils.flop_counter",
+]
 
 
 def interleaved(

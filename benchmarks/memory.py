@@ -19,19 +19,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gradnet.arguments import to_yaml
-from gradnet.base_network import BaseSettings, describe_snapshot
-from gradnet.files import write_json
+from gradnet.checkpoints.snapshots import save_snapshot
+from gradnet.classifier.recipes import RECIPES
+from gradnet.cli.arguments import to_yaml
+from gradnet.core.files import write_json
+from gradnet.core.reproducibility import versions
+from gradnet.data.problem import ProblemSettings, make_problem
+from gradnet.experiments.base_network import BaseSettings, describe_snapshot
 from gradnet.models import build_model
-from gradnet.problem import ProblemSettings, make_problem
-from gradnet.recipes import RECIPES
-from gradnet.runtime import versions
-from gradnet.snapshots import save_snapshot
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
 CHILD = """
 import resource, sys
-from gradnet.cli import main
+from gradnet.cli.main import main
 main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

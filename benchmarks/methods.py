@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, vjp, vmap
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gradnet.gradients import GradientExtractor
+from gradnet.gradients.extractor import GradientExtractor
 
 Gradients = Mapping[str, Tensor | list[Tensor]]
 Run = Callable[[], Gradients]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gradnet.core.torchvision import import_torchvision
 from gradnet.models import build_model
-from gradnet.vision import import_torchvision
 
 NUM_CLASSES = 10
 

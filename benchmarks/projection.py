@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gradnet.files import write_json
-from gradnet.gradients import GradientExtractor
-from gradnet.reductions import Projection
-from gradnet.runtime import hardware, versions
-from gradnet.vision import import_torchvision
+from gradnet.core.files import write_json
+from gradnet.core.reproducibility import hardware, versions
+from gradnet.core.torchvision import import_torchvision
+from gradnet.gradients.extractor import GradientExtractor
+from gradnet.gradients.projections import Projection
 
 EXACT_IMAGES = 3
 

@@ -13,15 +13,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from gradnet.classifier import fit_gradnet
-from gradnet.commands.base import problem_of
-from gradnet.commands.fit import Fit
-from gradnet.features import FeatureSettings
-from gradnet.files import read_json, write_json
-from gradnet.recipes import DEFAULT, Recipe
-from gradnet.runtime import hardware, versions
-from gradnet.snapshots import load_snapshot
-from gradnet.supervised import evaluate
+from gradnet.checkpoints.snapshots import load_snapshot
+from gradnet.classifier.features import FeatureSettings
+from gradnet.classifier.fit import fit_gradnet
+from gradnet.classifier.recipes import DEFAULT, Recipe
+from gradnet.cli.fit import Fit
+from gradnet.cli.options import problem_of
+from gradnet.core.files import read_json, write_json
+from gradnet.core.reproducibility import hardware, versions
+from gradnet.training.supervised import evaluate
 
 RESULT = Path(__file__).parent / "results" / "recipes.json"
 

@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gradnet.files import write_json
-from gradnet.runtime import hardware, versions
-from gradnet.store import GradientStore
-from gradnet.store_plan import StorePlan
-from gradnet.store_writer import write_store
+from gradnet.core.files import write_json
+from gradnet.core.reproducibility import hardware, versions
+from gradnet.store.manifest import StorePlan
+from gradnet.store.reader import GradientStore
+from gradnet.store.writer import write_store
 
 LABELS, CHUNK = 10, 32
 BLOCKS = {"conv0": 450, "conv1": 4_050, "linear": 8_000}

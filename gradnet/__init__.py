@@ -7,20 +7,20 @@ The names below are imported when they are first used, so that ``import gradnet`
 import importlib
 
 _PLACES = {
-    "BlockLayout": "gradnet.blocks",
-    "BlockSparseLinear": "gradnet.block_sparse",
-    "Features": "gradnet.features",
-    "FeatureSettings": "gradnet.features",
-    "GradNet": "gradnet.network",
-    "GradNetClassifier": "gradnet.estimator",
-    "GradNetPredictor": "gradnet.predictor",
-    "GradientExtractor": "gradnet.gradients",
-    "GradientStore": "gradnet.store",
+    "BlockLayout": "gradnet.gradients.layout",
+    "BlockSparseLinear": "gradnet.classifier.block_sparse",
+    "Features": "gradnet.classifier.features",
+    "FeatureSettings": "gradnet.classifier.features",
+    "GradNet": "gradnet.classifier.network",
+    "GradNetClassifier": "gradnet.classifier.estimator",
+    "GradNetPredictor": "gradnet.classifier.predictor",
+    "GradientExtractor": "gradnet.gradients.extractor",
+    "GradientStore": "gradnet.store.reader",
     "GradnetError": "gradnet.errors",
-    "RECIPES": "gradnet.recipes",
-    "Recipe": "gradnet.recipes",
-    "load_snapshot": "gradnet.snapshots",
-    "load_weights": "gradnet.foreign",
+    "RECIPES": "gradnet.classifier.recipes",
+    "Recipe": "gradnet.classifier.recipes",
+    "load_snapshot": "gradnet.checkpoints.snapshots",
+    "load_weights": "gradnet.checkpoints.weights",
 }
 
 __all__ = list(_PLACES)

@@ -8,7 +8,7 @@ import store_cases
 import torch
 from hypothesis import settings
 
-from gradnet.store import GradientStore
+from gradnet.store.reader import GradientStore
 
 settings.register_profile("gradnet", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("gradnet")

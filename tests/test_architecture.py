@@ -1,4 +1,4 @@
-"""The rooms of the house: imports go one way; each has a first line and a test."""
+"""Every module has a docstring, a test of its name, and a limited size."""
 
 import ast
 import subprocess
@@ -10,90 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gradnet"
 
-# A room may import rooms of the rows above its own only; `base.py` of its folder too.
-ROWS = (
-    {"errors", "pickled"},
-    {
-        "blocks",
-        "exported",
-        "files",
-        "order_statistics",
-        "pictures",
-        "progress",
-        "runtime",
-        "store_plan",
-        "threads",
-        "vision",
-    },
-    {
-        "augmentation",
-        "classic_problems",
-        "cotangents",
-        "data",
-        "evaluation_mode",
-        "factors",
-        "places",
-    }
-    | {"models", "peak_memory", "running_statistics", "splits", "store_shard"},
-    {
-        "costs",
-        "curvature_recursion",
-        "functional_engine",
-        "layer_rules",
-        "reductions",
-        "single_samples",
-    }
-    | {"store", "store_writer"},
-    {"store_dataset", "surgery"},
-    {"factored"},
-    {"engines"},
-    {"block_sparse", "features", "gradients", "problem", "snapshots"},
-    {
-        "agreement",
-        "curvature",
-        "foreign",
-        "network",
-        "supervised",
-        "training",
-        "user_data",
-    },
-    {"base_network", "controls", "recipes", "tangent", "user_model"},
-    {"predictor", "run_folder"},
-    {"classifier", "extraction", "growth", "stored"},
-    {"estimator", "growth_study", "study"},
-    {"growth_report", "report", "trials_report"},
-    {"arguments", "cli"},
-    {"commands"},
-    {"__main__"},
-)
-LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
-
-
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported_rooms(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {n.split(".")[1] for n in names if n.startswith("gradnet.")}
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_come_from_the_rows_above(path):
-    room = room_of(path)
-    for imported in imported_rooms(path) - {room, "__version__"}:
-        assert LEVEL[imported] < LEVEL[room], f"{room} must not import {imported}"
-
-
-def test_every_room_has_its_row():
-    assert {room_of(path) for path in FILES} == set(LEVEL)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -103,9 +20,9 @@ def test_every_module_says_in_one_line_what_it_is_for(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_no_module_or_function_outgrows_its_room(path):
+def test_no_module_or_function_is_too_long(path):
     text = path.read_text()
-    assert text.count("\n") <= 450
+    assert text.count("\n") <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 60, node.name
@@ -114,17 +31,17 @@ def test_no_module_or_function_outgrows_its_room(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_every_module_has_a_test_of_its_name(path):
     relative = path.relative_to(PACKAGE)
-    if relative.name == "__init__.py":
-        relative = relative.parent / f"{relative.parent.name}.py"
-    by_the_command_line = {"errors", "__main__", "commands", "arguments"}
-    if room_of(path) not in by_the_command_line:
+    # Tested through all others, or by the tests of the command line.
+    if relative.name in ("__init__.py", "__main__.py", "errors.py"):
+        return
+    if relative.parts[0] != "cli":
         assert (ROOT / "tests" / relative.parent / f"test_{relative.name}").exists()
 
 
 def test_help_does_not_import_torch():
     code = (
-        "import sys, gradnet.cli\n"
-        "try: gradnet.cli.main(['--help'])\n"
+        "import sys, gradnet.cli.main\n"
+        "try: gradnet.cli.main.main(['--help'])\n"
         "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )

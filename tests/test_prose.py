@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gradnet.cli import COMMANDS
+from gradnet.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -32,7 +32,7 @@ def prose_of(path: Path) -> str:
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name such as ``gradnet.training.fit`` exists."""
+    """Whether a dotted name such as ``gradnet.training.loop.fit`` exists."""
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         try:

@@ -12,8 +12,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from gradnet.files import write_text
-from gradnet.growth_report import write_growth_report
+from gradnet.core.files import write_text
+from gradnet.experiments.growth_report import write_growth_report
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "growth"

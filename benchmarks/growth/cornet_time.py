@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradnet.costs import forward_flops, training_flops
-from gradnet.files import write_json
-from gradnet.growth.base import EditContext, GrowthHistory
-from gradnet.growth.cornet import CornetAsPublished, PronetAsPublished
-from gradnet.growth.trunk import between, trunk_length
-from gradnet.runtime import hardware, versions
-from gradnet.supervised import set_training_mode
+from gradnet.core.files import write_json
+from gradnet.core.flops import forward_flops, training_flops
+from gradnet.core.reproducibility import hardware, versions
+from gradnet.growth.frozen_trunk import between, trunk_length
+from gradnet.growth.method import EditContext, GrowthHistory
+from gradnet.growth.methods.cornet import CornetAsPublished, PronetAsPublished
+from gradnet.training.supervised import set_training_mode
 
 IMAGES = 50_000
 BATCH = 64

@@ -22,11 +22,17 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradnet.curvature import curvature_diagonal
-from gradnet.files import load_tensors, read_json, save_tensors, write_json
-from gradnet.growth.base import EditContext
-from gradnet.growth.masks import masks_of, with_masks, without_masks
-from gradnet.growth.optimal_brain_damage import OptimalBrainDamage
+from gradnet.core.files import load_tensors, read_json, save_tensors, write_json
+from gradnet.core.reproducibility import hardware, make_generator, versions
+from gradnet.curvature.diagonal import curvature_diagonal
+from gradnet.data.problem import (
+    AugmentationSettings,
+    Problem,
+    ProblemSettings,
+    make_problem,
+)
+from gradnet.growth.method import EditContext
+from gradnet.growth.methods.optimal_brain_damage import OptimalBrainDamage
 from gradnet.growth.saliency import (
     chance,
     damage,
@@ -35,10 +41,9 @@ from gradnet.growth.saliency import (
     without_weakest,
 )
 from gradnet.models import build_model, shape_arguments
-from gradnet.problem import AugmentationSettings, Problem, ProblemSettings, make_problem
-from gradnet.runtime import hardware, make_generator, versions
-from gradnet.supervised import SupervisedTask
-from gradnet.training import TrainingSettings, fit
+from gradnet.surgery.masks import masks_of, with_masks, without_masks
+from gradnet.training.loop import TrainingSettings, fit
+from gradnet.training.supervised import SupervisedTask
 
 RESULT = Path(__file__).parents[1] / "results" / "growth" / "optimal_brain_damage.json"
 # The published recursion with f'' is the second, in a network of ReLU.

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 
-from gradnet.growth.base import GrowthMethod
-from gradnet.growth.cascade_method import CascadeCorrelation
-from gradnet.growth.cornet import (
+from gradnet.growth.method import GrowthMethod
+from gradnet.growth.methods.cascade_correlation import CascadeCorrelation
+from gradnet.growth.methods.cornet import (
     Cornet,
     CornetAsPublished,
     Pronet,
     PronetAsPublished,
 )
-from gradnet.growth.layerwise_resnet import LayerwiseResNet
-from gradnet.growth.net2net import Net2Deeper, Net2Wider
-from gradnet.growth.node_creation_method import NodeCreation
-from gradnet.growth.optimal_brain_damage import OptimalBrainDamage
-from gradnet.growth.optimal_brain_surgeon import OptimalBrainSurgeon
-from gradnet.growth.progressive import Progressive
+from gradnet.growth.methods.layerwise_resnet import LayerwiseResNet
+from gradnet.growth.methods.net2net import Net2Deeper, Net2Wider
+from gradnet.growth.methods.node_creation import NodeCreation
+from gradnet.growth.methods.optimal_brain_damage import OptimalBrainDamage
+from gradnet.growth.methods.optimal_brain_surgeon import OptimalBrainSurgeon
+from gradnet.growth.methods.progressive import Progressive
 
 GROWTH: Mapping[str, type[GrowthMethod]] = {
     "net2wider": Net2Wider,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gradnet.growth.base import EditContext, GrowthMethod
-from gradnet.runtime import derive_seed, isolated_randomness
+from gradnet.core.reproducibility import derive_seed, isolated_randomness
+from gradnet.growth.method import EditContext, GrowthMethod
 
 PROBE_SIZE = 64
 

@@ -13,23 +13,23 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from gradnet.costs import Flops
+from gradnet.core.flops import Flops
+from gradnet.data.problem import Samples
 from gradnet.errors import GradnetError
-from gradnet.growth.base import EditContext, GrowthHistory, GrowthMethod, Record
-from gradnet.growth.masks import count_remaining
-from gradnet.growth.replay import PROBE_SIZE, replay
-from gradnet.growth.stage_files import StageFiles
-from gradnet.growth.trunk import (
+from gradnet.growth.frozen_trunk import (
     BehindTrunkTask,
     TrunkOutputs,
     training_step_flops,
     trunk_length,
 )
-from gradnet.problem import Samples
-from gradnet.supervised import SupervisedTask
-from gradnet.surgery.base import Edit
+from gradnet.growth.method import EditContext, GrowthHistory, GrowthMethod, Record
+from gradnet.growth.replay import PROBE_SIZE, replay
+from gradnet.growth.stage_files import StageFiles
+from gradnet.surgery.edit import Edit
+from gradnet.surgery.masks import count_remaining
 from gradnet.surgery.optimizer import transfer_optimizer
-from gradnet.training import Part, TrainingSettings, Watch, fit
+from gradnet.training.loop import Part, TrainingSettings, Watch, fit
+from gradnet.training.supervised import SupervisedTask
 
 logger = logging.getLogger("gradnet")
 
@@ -74,12 +74,12 @@ def grow(
     ``seconds`` so far; there is one before and one after each edit.
 
     Args:
-        method: see :class:`~gradnet.growth.base.GrowthMethod`.
+        method: see :class:`~gradnet.growth.method.GrowthMethod`.
         samples: what it is trained and validated on.
         seed: of weights, edits, order and augmentation.
         watch: who is told, and the file to continue from, as for
-            :func:`gradnet.training.fit`; files of its name and a stage stand beside it
-            until :func:`gradnet.growth.stage_files.remove_stage_files`.
+            :func:`gradnet.training.loop.fit`; files of its name and a stage stand
+            beside it until :func:`gradnet.growth.stage_files.remove_stage_files`.
         on_edit: called with the record of each edit, again for those of a resumed run.
         start: the network to begin with, left as it is; None for the method's own.
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.errors import GradnetError
-from gradnet.growth.masks import prunable_weights, with_masks
-from gradnet.surgery.base import Edit
-from gradnet.surgery.channels import channel_group
+from gradnet.surgery.channels.groups import channel_group
+from gradnet.surgery.edit import Edit
+from gradnet.surgery.masks import prunable_weights, with_masks
 from gradnet.surgery.remove import remove_units
 
 Ranking = Literal["global", "layer"]
@@ -26,7 +26,7 @@ def damage(model: nn.Module, curvature: Mapping[str, Tensor]) -> dict[str, Tenso
     Args:
         model: without masks; zero weights have none.
         curvature: parameter name -> diagonal ``(*shape)``, see
-            :func:`gradnet.curvature.curvature_diagonal`.
+            :func:`gradnet.curvature.diagonal.curvature_diagonal`.
 
     Returns:
         Weight name -> ``(*shape)``; negative where the curvature is.

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gradnet.core.files import load_tensors, save_tensors
 from gradnet.errors import GradnetError
-from gradnet.files import load_tensors, save_tensors
 
 
 class StageFiles:

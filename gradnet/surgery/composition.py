@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gradnet.surgery.base import Edit, Origin, certify
+from gradnet.surgery.edit import Edit, Origin, certify
 
 
 def compose(edits: Sequence[Edit], probe: Tensor) -> Edit:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gradnet.core.reproducibility import isolated_randomness
 from gradnet.errors import GradnetError
-from gradnet.runtime import isolated_randomness
-from gradnet.surgery.base import Edit, certify, layer_of
-from gradnet.surgery.insertion import refuse_inexact
+from gradnet.surgery.edit import Edit, certify, layer_of
+from gradnet.surgery.insert import refuse_inexact
 from gradnet.surgery.placement import (
     WEIGHTED,
     fresh_names,

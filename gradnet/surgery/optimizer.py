@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.errors import GradnetError
-from gradnet.surgery.base import Edit, Origin
+from gradnet.surgery.edit import Edit, Origin
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=torch.optim.Optimizer)
 

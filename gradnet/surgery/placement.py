@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gradnet.core.evaluation_mode import layerwise_attention
+from gradnet.core.reproducibility import isolated_randomness
 from gradnet.errors import GradnetError
-from gradnet.evaluation_mode import layerwise_attention
-from gradnet.runtime import isolated_randomness
-from gradnet.surgery.base import Origin
+from gradnet.surgery.edit import Origin
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from gradnet.runtime import isolated_randomness
-from gradnet.surgery.base import Origin, unchanged
-from gradnet.surgery.channels import ChannelGroup
-from gradnet.surgery.streams import Place, Role
+from gradnet.core.reproducibility import isolated_randomness
+from gradnet.surgery.channels.groups import ChannelGroup
+from gradnet.surgery.channels.streams import Place, Role
+from gradnet.surgery.edit import Origin, unchanged
 
 
 def group_origins(

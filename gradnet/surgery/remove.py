@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.errors import GradnetError
-from gradnet.surgery.base import Edit, certify
-from gradnet.surgery.channels import channel_group
+from gradnet.surgery.channels.groups import channel_group
+from gradnet.surgery.edit import Edit, certify
 from gradnet.surgery.rebuild import group_origins, rebuild
 
 

@@ -10,10 +10,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from gradnet.core.reproducibility import make_generator
 from gradnet.errors import GradnetError
-from gradnet.runtime import make_generator
-from gradnet.surgery.base import Edit, certify
-from gradnet.surgery.channels import ChannelGroup, channel_group
+from gradnet.surgery.channels.groups import ChannelGroup, channel_group
+from gradnet.surgery.edit import Edit, certify
 from gradnet.surgery.rebuild import group_origins, rebuild, spread
 
 Initialization = Literal["split", "random-pad"]

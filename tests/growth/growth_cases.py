@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from gradnet.data.problem import ProblemSettings, Samples, make_problem
 from gradnet.growth import GROWTH
-from gradnet.growth.base import GrowthMethod, Schedule
+from gradnet.growth.method import GrowthMethod, Schedule
 from gradnet.growth.run import Growth, grow
-from gradnet.problem import ProblemSettings, Samples, make_problem
-from gradnet.supervised import set_training_mode
-from gradnet.surgery.base import Edit
-from gradnet.training import TrainingSettings
+from gradnet.surgery.edit import Edit
+from gradnet.training.loop import TrainingSettings
+from gradnet.training.supervised import set_training_mode
 
 RESNET = {"width": 2, "stages": [1, 2, 1]}
 LAYERWISE = {"width": 2, "initial_stages": [1, 1], "stages": [3, 2]}

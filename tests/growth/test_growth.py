@@ -20,9 +20,9 @@ from growth_cases import (
 from torch import nn
 
 from gradnet.growth import GROWTH
-from gradnet.growth.base import GrowthMethod
+from gradnet.growth.method import GrowthMethod
 from gradnet.growth.run import grow
-from gradnet.training import Watch
+from gradnet.training.loop import Watch
 
 CASES = [
     pytest.param((name, number), id=f"{name}-{number}")

@@ -9,9 +9,9 @@ from growth_cases import digits, tiny
 
 from gradnet.errors import GradnetError
 from gradnet.growth import GROWTH
-from gradnet.growth.masks import has_masks
 from gradnet.growth.replay import replay
 from gradnet.growth.run import grow
+from gradnet.surgery.masks import has_masks
 
 
 def test_replayed_networks_have_the_weights_of_the_start_and_the_shapes_of_each_stage():

@@ -10,19 +10,23 @@ import torch
 from growth_cases import RESNET, TRAINING, digits, tiny, without_seconds
 from torch import nn
 
-from gradnet.augmentation import Augmentation
-from gradnet.costs import training_flops
+from gradnet.core.flops import training_flops
+from gradnet.data.augmentation import Augmentation
 from gradnet.errors import GradnetError
 from gradnet.growth import run as run_module
-from gradnet.growth.base import Schedule
-from gradnet.growth.cornet import Cornet
-from gradnet.growth.net2net import Net2Wider
+from gradnet.growth.frozen_trunk import (
+    BehindTrunkTask,
+    TrunkOutputs,
+    training_step_flops,
+)
+from gradnet.growth.method import Schedule
+from gradnet.growth.methods.cornet import Cornet
+from gradnet.growth.methods.net2net import Net2Wider
 from gradnet.growth.replay import replay
 from gradnet.growth.run import grow
-from gradnet.growth.trunk import BehindTrunkTask, TrunkOutputs, training_step_flops
-from gradnet.supervised import SupervisedTask, set_training_mode
 from gradnet.surgery.optimizer import transfer_optimizer
-from gradnet.training import Watch
+from gradnet.training.loop import Watch
+from gradnet.training.supervised import SupervisedTask, set_training_mode
 
 WIDER = Net2Wider(
     training=TRAINING,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradnet.curvature import hessian_diagonal
+from gradnet.curvature.diagonal import hessian_diagonal
 from gradnet.errors import GradnetError
 from gradnet.growth.saliency import (
     chance,

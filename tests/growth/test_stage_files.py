@@ -5,11 +5,11 @@ import torch
 from growth_cases import digits
 
 from gradnet.errors import GradnetError
-from gradnet.growth.base import Schedule
-from gradnet.growth.net2net import Net2Wider
+from gradnet.growth.method import Schedule
+from gradnet.growth.methods.net2net import Net2Wider
 from gradnet.growth.run import grow
 from gradnet.growth.stage_files import StageFiles, remove_stage_files
-from gradnet.training import TrainingSettings, Watch
+from gradnet.training.loop import TrainingSettings, Watch
 
 WIDER = Net2Wider(
     training=TrainingSettings(steps=12, batch_size=16, evaluate_every=4),

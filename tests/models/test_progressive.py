@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gradnet.costs import Flops, count_parameters, forward_flops, training_flops
+from gradnet.core.flops import Flops, count_parameters, forward_flops, training_flops
 from gradnet.errors import GradnetError
 from gradnet.models.progressive import ProgressiveNetwork
 

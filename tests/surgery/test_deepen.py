@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from reference import assert_same
 from torch import Tensor, nn
 
+from gradnet.core.torchvision import import_torchvision
 from gradnet.errors import GradnetError
 from gradnet.models import build_model
-from gradnet.surgery.base import Edit
 from gradnet.surgery.deepen import deepen
-from gradnet.vision import import_torchvision
+from gradnet.surgery.edit import Edit
 
 IDEMPOTENT = {
     "relu": nn.ReLU(),

@@ -12,9 +12,9 @@ from reference import assert_same
 from torch import Tensor, nn
 
 from gradnet.errors import GradnetError
-from gradnet.surgery.base import Edit, Origin, certify
 from gradnet.surgery.deepen import deepen
-from gradnet.surgery.insertion import append_block, insert_block, zero_last_layer
+from gradnet.surgery.edit import Edit, Origin, certify
+from gradnet.surgery.insert import append_block, insert_block, zero_last_layer
 from gradnet.surgery.optimizer import transfer_optimizer
 
 Batches = list[tuple[Tensor, Tensor]]

@@ -4,10 +4,10 @@ import torch
 from channel_cases import IMAGES, build
 from torch import nn
 
-from gradnet.surgery.base import certify
-from gradnet.surgery.channels import channel_group
+from gradnet.surgery.channels.groups import channel_group
+from gradnet.surgery.channels.streams import Place
+from gradnet.surgery.edit import certify
 from gradnet.surgery.rebuild import group_origins, rebuild, spread
-from gradnet.surgery.streams import Place
 
 
 def test_channels_lie_at_offsets_and_repeat():

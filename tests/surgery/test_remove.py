@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gradnet.errors import GradnetError
-from gradnet.surgery.channels import channel_group
+from gradnet.surgery.channels.groups import channel_group
 from gradnet.surgery.remove import remove_units
 from gradnet.surgery.widen import widen
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from gradnet.core.torchvision import import_torchvision
 from gradnet.errors import GradnetError
 from gradnet.models import build_model
-from gradnet.surgery.base import Edit
+from gradnet.surgery.edit import Edit
 from gradnet.surgery.widen import widen
-from gradnet.vision import import_torchvision
 
 
 def difference(edit: Edit, x: Tensor, training: bool) -> float:

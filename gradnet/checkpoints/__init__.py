@@ -1,0 +1,42 @@
+"""Networks in files: our snapshots, and networks of other origin.
+
+Read ``snapshots`` first. ``tensor_file`` is the format under it, ``weights`` reads
+weights of other origin, ``exported`` reads ``.pt2`` files, ``model_loader`` builds the
+user's own network, ``inputs`` prepares images for it, ``fingerprint`` identifies
+weights.
+"""
+
+from gradnet.checkpoints.fingerprint import weights_fingerprint
+from gradnet.checkpoints.inputs import Inputs, InputSettings, load_inputs, to_network
+from gradnet.checkpoints.model_loader import load_user_model
+from gradnet.checkpoints.snapshots import (
+    Snapshot,
+    SnapshotInfo,
+    list_snapshots,
+    load_snapshot,
+    save_snapshot,
+)
+from gradnet.checkpoints.tensor_file import (
+    load_exactly,
+    load_with_header,
+    save_with_header,
+)
+from gradnet.checkpoints.weights import load_weights
+
+__all__ = [
+    "InputSettings",
+    "Inputs",
+    "Snapshot",
+    "SnapshotInfo",
+    "list_snapshots",
+    "load_exactly",
+    "load_inputs",
+    "load_snapshot",
+    "load_user_model",
+    "load_weights",
+    "load_with_header",
+    "save_snapshot",
+    "save_with_header",
+    "to_network",
+    "weights_fingerprint",
+]

@@ -1,0 +1,194 @@
+"""A network of the user's own, from its name and a checkpoint.
+
+| ``model`` | what it is |
+|---|---|
+| ``package.module:factory`` | a function or class to be called, or a network |
+| ``torchvision:resnet18`` | a classifier of torchvision, without weights |
+| ``cnn2018`` | a key of :data:`gradnet.models.MODELS` |
+| ``network.pt2`` | a file of ``torch.export``, weights included |
+| None | the checkpoint says it: a snapshot of ours, or a ``.pt2`` |
+"""
+
+import difflib
+import importlib
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from gradnet.checkpoints.exported import load_exported
+from gradnet.checkpoints.snapshots import load_snapshot
+from gradnet.checkpoints.weights import load_weights
+from gradnet.core.torchvision import import_torchvision
+from gradnet.errors import GradnetError
+from gradnet.models import MODELS, build_model
+
+TORCHVISION = "torchvision:"
+
+logger = logging.getLogger("gradnet")
+
+
+def load_user_model(
+    model: str | None,
+    model_args: Mapping[str, Any] | None = None,
+    checkpoint: str | None = None,
+) -> nn.Module:
+    """Build a network and load its weights.
+
+    An import path runs the user's own code, and the current folder is then put on
+    ``sys.path``, as Python does for scripts. Files run nothing: checkpoints are read by
+    :func:`gradnet.checkpoints.weights.load_weights`, ``.pt2`` files by
+    :func:`gradnet.checkpoints.exported.load_exported`.
+
+    Args:
+        model: see the table above.
+        model_args: keyword arguments of the factory, such as ``{"num_classes": 10}``.
+        checkpoint: ``.safetensors``, or a file of ``torch.save`` with a state dict.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        GradnetError: there is no such module, factory, model or file; the factory does
+            not take the arguments, fails, or returns no network; the checkpoint holds
+            pickled objects or does not fit, which is told name by name.
+    """
+    arguments = dict(model_args or {})
+    if model is None:
+        if arguments:
+            raise GradnetError("arguments are given, but no model that takes them")
+        return _load_whole(checkpoint)
+    if checkpoint is not None and checkpoint.endswith(".pt2"):
+        raise GradnetError(f"{checkpoint} holds a network of its own; name no model")
+    network = _build(model, arguments)
+    if checkpoint is not None:
+        load_weights(checkpoint, network)
+    elif model in MODELS or model.startswith(TORCHVISION):
+        logger.warning("no checkpoint is given: the weights of %s are random", model)
+    return network.eval()
+
+
+def _load_whole(checkpoint: str | None) -> nn.Module:
+    if checkpoint is None:
+        raise GradnetError("neither a model nor a checkpoint is given; give one")
+    if checkpoint.endswith(".pt2"):
+        return load_exported(checkpoint)
+    if Path(checkpoint).exists() and not checkpoint.endswith(".safetensors"):
+        raise GradnetError(
+            f"{checkpoint} holds weights at most; name their network too, such as "
+            "package.module:factory or torchvision:resnet18"
+        )
+    return load_snapshot(checkpoint).model
+
+
+def _build(model: str, arguments: dict[str, Any]) -> nn.Module:
+    if model in MODELS:
+        return _call(model, partial(build_model, model), arguments)
+    if model.startswith(TORCHVISION):
+        return _build_torchvision(model, arguments)
+    module_name, colon, name = model.partition(":")
+    if colon:
+        return _call(model, _find(module_name, name), arguments)
+    if model.endswith(".pt2"):
+        if arguments:
+            raise GradnetError(f"{model} is a network already; it takes no arguments")
+        return load_exported(model)
+    raise GradnetError(
+        f"no model {model!r}{_suggest(model, MODELS)}; give package.module:factory, "
+        f"torchvision:resnet18, the path of a .pt2 file, or one of {', '.join(MODELS)}"
+    )
+
+
+def _build_torchvision(model: str, arguments: dict[str, Any]) -> nn.Module:
+    import_torchvision()
+    models = importlib.import_module("torchvision.models")
+    name = model.removeprefix(TORCHVISION)
+    known = models.list_models(module=models)
+    if name not in known:
+        raise GradnetError(
+            f"torchvision has no classifier {name!r}{_suggest(name, known)}"
+        )
+    if "weights" in arguments:
+        raise GradnetError(f"{model}: give the weights as a checkpoint")
+    return _call(model, partial(models.get_model, name, weights=None), arguments)
+
+
+def _find(module_name: str, name: str) -> Any:
+    """What ``name`` is in a module, imported as from a script in this folder."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+        importlib.invalidate_caches()
+    module = _import(module_name)
+    if not hasattr(module, name):
+        public = [found for found in vars(module) if not found.startswith("_")]
+        raise GradnetError(
+            f"module {module_name!r} has no {name!r}{_suggest(name, public)}"
+        )
+    return getattr(module, name)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise GradnetError(
+                f"no module {error.name!r}, in {Path.cwd()} or installed; an import "
+                "path reads package.module:factory"
+            ) from None
+        raise GradnetError(f"module {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # it is the user's code: anything may be raised
+        raise GradnetError(
+            f"module {name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _call(model: str, factory: Any, arguments: dict[str, Any]) -> nn.Module:
+    """The network that a factory makes, or that it is."""
+    if isinstance(factory, nn.Module):
+        if arguments:
+            raise GradnetError(f"{model} is a network already; it takes no arguments")
+        return factory
+    if not callable(factory):
+        raise GradnetError(
+            f"{model} is a {type(factory).__name__}, neither a function nor a network"
+        )
+    _check_arguments(model, factory, arguments)
+    try:
+        network = factory(**arguments)
+    except GradnetError:
+        raise
+    except Exception as error:  # it is the user's code: anything may be raised
+        raise GradnetError(f"{model} raised {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise GradnetError(
+            f"{model} returned a {type(network).__name__}, not an nn.Module"
+        )
+    return network
+
+
+def _check_arguments(
+    model: str, factory: Callable[..., object], arguments: dict[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # some that are written in C do not tell
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise GradnetError(
+            f"{model}{signature} does not fit the arguments {arguments}: {error}"
+        ) from None
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known))
+    return f"; did you mean {' or '.join(close)}?" if close else ""

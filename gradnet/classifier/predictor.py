@@ -1,0 +1,187 @@
+"""GradNetPredictor: a base network and its GradNet, together one classifier."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.checkpoints.fingerprint import weights_fingerprint
+from gradnet.checkpoints.tensor_file import (
+    load_exactly,
+    load_with_header,
+    save_with_header,
+)
+from gradnet.classifier.features import Features
+from gradnet.classifier.network import GradNet
+from gradnet.classifier.recipes import Recipe
+from gradnet.classifier.tangent import (
+    is_tangent_model,
+    logits_and_scores,
+    tangent_weights,
+)
+from gradnet.core.reproducibility import versions
+from gradnet.errors import GradnetError
+from gradnet.gradients.extractor import GradientExtractor
+from gradnet.gradients.layout import BlockLayout
+
+# Gradients that are alive at once in prediction and in training, in bytes.
+MEMORY_BYTES = {"cpu": 160e6, "cuda": 4e9}
+
+
+class GradNetPredictor:
+    """Predicts from the gradients of all labels; nothing is kept but one chunk of them.
+
+    Args:
+        base: images ``(N, ...)`` to logits ``(N, K)``, in evaluation mode.
+        recipe: how its gradients are read and classified.
+        num_classes: ``K``.
+
+    Attributes:
+        features: fitted by ``classifier.fit_gradnet``.
+        network: trained by it; untrained at first.
+        gradients_used: how many gradients were formed or contracted so far.
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        recipe: Recipe,
+        num_classes: int,
+    ) -> None:
+        self.base, self.recipe = base, recipe
+        self.extractor = GradientExtractor(
+            base,
+            layers=recipe.layers,
+            biases=recipe.biases,
+            weight_decay=recipe.weight_decay_term,
+        )
+        layout = self.layout
+        sizes = dict(zip(layout.names, layout.sizes, strict=True))
+        self.features: Features = recipe.features.make()
+        self.network: GradNet = recipe.make_network(sizes, num_classes)
+        self.network.to(next(base.parameters()))
+        self.gradients_used = 0
+
+    @property
+    def layout(self) -> BlockLayout:
+        """Which coordinates belong to which layer."""
+        return self.extractor.layout
+
+    def chunk_size(self, num_labels: int, device: torch.device) -> int:
+        """Samples whose gradients at ``num_labels`` labels fit the memory budget."""
+        budget = MEMORY_BYTES.get(device.type, MEMORY_BYTES["cpu"])
+        return max(1, int(budget / (4 * num_labels * self.layout.size)))
+
+    @property
+    def is_tangent_model(self) -> bool:
+        """Whether scores are linear in the gradients: none needs to be formed."""
+        return is_tangent_model(self.extractor, self.features, self.network)
+
+    def blocks(
+        self, x: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Base logits ``(N, K)`` and gradients, block name -> ``(N, C, D)``.
+
+        Args:
+            x: ``(N, ...)``, few enough that their gradients fit in memory.
+            labels: ``(N, C)``; None takes all K.
+        """
+        logits, gradients = self.extractor.logits_and_gradients(x, labels)
+        blocks = self.layout.to_blocks(gradients)
+        self.gradients_used += next(iter(blocks.values())).shape[:2].numel()
+        return logits, blocks
+
+    def outputs(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Base logits ``(N, K)`` and the network's outputs for the gradients.
+
+        Args:
+            x: ``(N, ...)``, few enough that their gradients fit in memory.
+            labels: ``(N, C)``; None takes all K.
+
+        Returns:
+            The outputs are ``(N, C, K)`` for the sum head, ``(N, C)`` for the scorer.
+        """
+        if labels is None and self.is_tangent_model:
+            weights = tangent_weights(self.extractor, self.features, self.network)
+            self.gradients_used += len(x) * self.network.num_classes
+            return logits_and_scores(self.extractor, weights, x)
+        if not self.features.steps:
+            logits, unformed = self.extractor.factored_blocks(x, labels)
+            self.gradients_used += math.prod(next(iter(unformed.values())).count)
+            return logits, self.network(unformed)
+        logits, blocks = self.blocks(x, labels)
+        return logits, self.network(self.features.transform(blocks, inplace=True))
+
+    @torch.no_grad()
+    def scores(
+        self, x: Tensor, advance: Callable[[int], None] = lambda count: None
+    ) -> Tensor:
+        """Scores ``(N, K)`` of inputs ``(N, ...)``, by the gradients at all labels.
+
+        Args:
+            x: as the base network takes them.
+            advance: called with the number of samples just done.
+        """
+        self.network.eval()
+        scores = []
+        for part in x.split(self.chunk_size(self.network.num_classes, x.device)):
+            logits, outputs = self.outputs(part)
+            scores.append(self.network.predict(outputs, logits))
+            advance(len(part))
+        return torch.cat(scores)
+
+    def save(self, path: str | Path, **about: object) -> Path:
+        """Write GradNet, its recipe and the fitted statistics; not the base network.
+
+        Args:
+            path: a ``.safetensors`` file.
+            about: further JSON values for the header, such as accuracy and seed.
+        """
+        tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"features/{k}": v for k, v in self.features.state_dict().items()}
+        header = {
+            "kind": "gradnet",
+            "recipe": self.recipe.to_dict(),
+            "layout": self.layout.to_dict(),
+            "num_classes": self.network.num_classes,
+            "base": weights_fingerprint(self.base),
+            "versions": versions(),
+            **about,
+        }
+        return save_with_header(path, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | Path, base: nn.Module) -> "GradNetPredictor":
+        """Read a GradNet for the base network that it was read from.
+
+        Raises:
+            GradnetError: the file is missing, damaged, or no GradNet, or the base
+                network is another one.
+        """
+        header, tensors = load_with_header(path)
+        if header.get("kind") != "gradnet":
+            raise GradnetError(f"{path} holds no GradNet; was a base snapshot meant?")
+        for name in ("base", "recipe", "num_classes"):
+            if name not in header:
+                raise GradnetError(f"{path} has a damaged header: no {name!r} in it")
+        if header["base"] != weights_fingerprint(base):
+            raise GradnetError(
+                f"{path} was read from another base network (its weights have the "
+                f"fingerprint {header['base']}, these {weights_fingerprint(base)})"
+            )
+        recipe = Recipe.from_dict(header["recipe"])
+        predictor = cls(base, recipe, header["num_classes"])
+        network = _below(tensors, "network/")
+        load_exactly(predictor.network, network, str(path))
+        predictor.features.load_state_dict(_below(tensors, "features/"))
+        return predictor
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

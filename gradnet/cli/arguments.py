@@ -1,0 +1,139 @@
+"""Command-line arguments and YAML files to settings dataclasses, by jsonargparse."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from gradnet.classifier.recipes import RECIPES, Recipe
+from gradnet.errors import GradnetError
+
+LISTS = (list[str], list[int], list[float])
+
+Settings = TypeVar("Settings")
+
+
+def parse(
+    settings: type[Settings], program: str, arguments: Sequence[str]
+) -> tuple[Settings, str]:
+    """Make a settings object from arguments.
+
+    Args:
+        settings: a dataclass; its fields without default are positional.
+        program: what the user calls, for the help text.
+        arguments: what follows it. A list takes several values (``--seeds 0 1 2``), a
+            truth value may stand without one (``--download``).
+
+    Returns:
+        The object, and the YAML of all its values.
+    """
+    (made,), text = parse_several([settings], program, arguments)
+    return made, text
+
+
+def parse_several(
+    settings: Sequence[type[Any]], program: str, arguments: Sequence[str]
+) -> tuple[list[Any], str]:
+    """Make several settings objects from arguments that stand side by side.
+
+    Args:
+        settings: dataclasses that share no field; the first one's docstring describes.
+        program: what the user calls, for the help text.
+        arguments: as for :func:`parse`.
+
+    Returns:
+        An object of each, and the YAML of all their values.
+    """
+    description = (settings[0].__doc__ or "").partition("\n")[0]
+    parser = ArgumentParser(prog=program, description=description)
+    parser.add_argument("--config", action="config", help="a YAML file of options")
+    for kind in settings:
+        parser.add_class_arguments(kind, as_positional=True)
+    values = parser.parse_args(_complete(settings, arguments))
+    text = parser.dump(values, skip_unset=False)
+    ready = vars(parser.instantiate(values))
+    made = []
+    for kind in settings:
+        names = [field.name for field in dataclasses.fields(kind)]
+        made.append(kind(**{name: ready[name] for name in names}))
+    return made, text
+
+
+def _complete(settings: Sequence[type], arguments: Sequence[str]) -> list[str]:
+    """Put ``--seeds 0 1 2`` and ``--download`` as jsonargparse wants them."""
+    kinds = {k: v for kind in settings for k, v in _option_kinds(kind, "--")}
+    done: list[str] = []
+    rest = list(arguments)
+    while rest:
+        option = _with_underscores(rest.pop(0))
+        kind = kinds.get(option)
+        given = []
+        while kind in LISTS and rest and not rest[0].startswith("--"):
+            given.append(rest.pop(0))
+        if given and not (len(given) == 1 and given[0].startswith("[")):
+            # Quoted, or YAML takes the layer 5 for a number and * for a reference.
+            items = map(json.dumps, given) if kind == list[str] else given
+            done.append(f"{option}=[{','.join(items)}]")
+        elif kind is bool and (not rest or rest[0] not in ("true", "false")):
+            done.append(f"{option}=true")
+        else:
+            done += [option, *given]
+    return done
+
+
+def _with_underscores(argument: str) -> str:
+    """``--model-args`` is ``--model_args``, whichever is typed."""
+    option, equals, value = argument.partition("=")
+    if not option.startswith("--"):
+        return argument
+    return "--" + option[2:].replace("-", "_") + equals + value
+
+
+def _option_kinds(settings: type, prefix: str) -> Iterator[tuple[str, type]]:
+    """The options that take a list, and those that take a truth value."""
+    for name, hint in typing.get_type_hints(settings).items():
+        union = isinstance(hint, types.UnionType)
+        for kind in typing.get_args(hint) if union else (hint,):
+            if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+                yield from _option_kinds(kind, f"{prefix}{name}.")
+            elif kind in (*LISTS, bool):
+                yield prefix + name, kind
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of a name, or of a YAML file.
+
+    Raises:
+        GradnetError: there is neither, or the file is no recipe.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    if not Path(name).is_file():
+        raise GradnetError(
+            f"no recipe {name!r}: give {', '.join(RECIPES)}, or the path of a YAML "
+            "file (gradnet recipe default > mine.yaml)"
+        )
+    parser = _recipe_parser()
+    try:
+        values: Any = parser.parse_path(name)
+        return Recipe(**vars(parser.instantiate(values)))
+    except (ArgumentError, ValueError) as error:
+        raise GradnetError(f"{name} is no recipe: {error}") from None
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """A recipe as :func:`load_recipe` reads it."""
+    parser = _recipe_parser()
+    values = parser.parse_object(recipe.to_dict())
+    return str(parser.dump(values, skip_unset=False))
+
+
+def _recipe_parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe)
+    return parser

@@ -1,0 +1,58 @@
+"""``gradnet check``: a network's gradients against plain backward passes."""
+
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+import torch
+
+from gradnet.checkpoints.inputs import to_network
+from gradnet.cli.options import NetworkSettings, load_network
+from gradnet.errors import GradnetError
+from gradnet.gradients.gradcheck import compare_engines, default_tolerance
+
+# A backward pass a sample and label: of many classes, so many are enough.
+MOST_LABELS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(NetworkSettings):
+    """Compare the gradients of your own network with plain backward passes.
+
+    Attributes:
+        samples: on so many images, the first ones.
+        layers: name patterns of the layers to compare; default: all that train.
+        biases: compare the biases too.
+        tolerance: largest relative error; default: 1e-4 in float32, by the type.
+    """
+
+    samples: int = 4
+    layers: list[str] | None = None
+    biases: bool = True
+    tolerance: float | None = None
+
+    def run(self, config: str) -> None:
+        """Print a table of the layers; the first that disagrees is an error."""
+        if self.samples < 1:
+            raise GradnetError(f"samples is {self.samples}; it must be at least 1")
+        network, inputs = load_network(self)
+        x = to_network(network, inputs, slice(0, self.samples))
+        with torch.no_grad():
+            num_logits = network(x[:1]).shape[-1]
+        count = min(num_logits, MOST_LABELS)
+        spread = torch.linspace(0, num_logits - 1, count).round().long()
+        labels = spread.expand(len(x), -1).to(x.device)
+        rows = compare_engines(network, x, labels, self.layers, self.biases)
+        table = pd.DataFrame([asdict(row) for row in rows])
+        print(table.to_string(index=False, float_format="{:.3g}".format))
+        tolerance = self.tolerance or default_tolerance(x.dtype)
+        wrong = [row for row in rows if row.error > tolerance]
+        if wrong:
+            raise GradnetError(
+                f"layer {wrong[0].block!r} disagrees with plain backward passes: "
+                f"relative error {wrong[0].error:.2g}, tolerance {tolerance:g} "
+                f"({len(wrong)} of {len(rows)} layers disagree)"
+            )
+        print(
+            f"all {len(rows)} layers agree with plain backward passes on {len(x)} "
+            f"samples and {count} labels each, to {tolerance:g}"
+        )

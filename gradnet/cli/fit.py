@@ -1,0 +1,67 @@
+"""``gradnet fit``: a GradNet on the gradients of a snapshot."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradnet.checkpoints.snapshots import load_snapshot
+from gradnet.classifier.fit import fit_gradnet
+from gradnet.classifier.predictor import GradNetPredictor
+from gradnet.cli.arguments import load_recipe
+from gradnet.cli.options import DataSettings, problem_of
+from gradnet.core.files import sha256
+from gradnet.errors import GradnetError
+from gradnet.training.loop import Watch
+from gradnet.training.supervised import evaluate
+
+logger = logging.getLogger("gradnet")
+
+
+@dataclass(frozen=True)
+class Fit(DataSettings):
+    """Train a GradNet on the gradients of a snapshot.
+
+    Attributes:
+        snapshot: the base network's file, made by train-base or import-weights.
+        recipe: a name (default, gradnet2018) or the YAML file of a recipe.
+        seed: of weights, order, augmentation and random labels.
+        out: the GradNet's file; default: beside the snapshot, named after the recipe.
+    """
+
+    snapshot: str
+    recipe: str = "default"
+    seed: int = 0
+    out: str | None = None
+
+    def run(self, config: str) -> None:
+        """Train, save, and print the validation accuracy."""
+        recipe, name = load_recipe(self.recipe), Path(self.recipe).stem
+        snapshot = load_snapshot(self.snapshot)
+        path = Path(self.out or f"{Path(self.snapshot).with_suffix('')}-{name}")
+        path = path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
+        if path.exists():
+            if GradNetPredictor.load(path, snapshot.model).recipe != recipe:
+                raise GradnetError(
+                    f"{path} was made by another recipe; name another file with --out"
+                )
+            print(f"{path}: done before; remove it to train anew")
+            return
+        problem = problem_of(snapshot, self)
+        base = snapshot.model.to(problem.data.x_train.device)
+        watch = Watch(
+            checkpoint=path.with_suffix(".pt.part"),
+            identity={**problem.identity, "snapshot": sha256(self.snapshot)},
+            on_record=lambda record: logger.info(
+                "step %d: validation accuracy %.4f", record["step"], record["accuracy"]
+            ),
+            description=f"GradNet {name}",
+        )
+        before = evaluate(base, problem.gradnet_half)["accuracy"]
+        predictor, history = fit_gradnet(
+            base, problem.gradnet_half, recipe, seed=self.seed, watch=watch
+        )
+        accuracy = history.best["accuracy"]
+        predictor.save(path, validation_accuracy=accuracy, seed=self.seed)
+        path.with_suffix(".pt.part").unlink(missing_ok=True)
+        print(f"validation accuracy: base {before:.4f}, GradNet {accuracy:.4f}")
+        print(path)

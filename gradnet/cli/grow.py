@@ -1,0 +1,86 @@
+"""``gradnet grow``: a network that grows while it trains, by one of several methods."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gradnet.cli.arguments import parse_several
+from gradnet.cli.options import run_folder
+from gradnet.cli.trials import asks_for_trials, run_trials
+from gradnet.core.files import write_text
+from gradnet.data.problem import ProblemSettings, make_problem
+from gradnet.errors import GradnetError
+from gradnet.experiments.growth_report import write_growth_report
+from gradnet.experiments.growth_study import GrowthStudy
+from gradnet.growth import GROWTH
+from gradnet.growth.grown_network import read_grown
+from gradnet.growth.method import GrowthMethod
+
+
+@dataclass(frozen=True)
+class Grow(ProblemSettings):
+    """Let a network grow while it trains; write its results, and a table of all runs.
+
+    Attributes:
+        name: of the row in the table; default: that of the method.
+        seeds: everything is done once for each.
+        most_flops: train for as many steps as these FLOPs allow, without growth: for a
+            network trained directly beside one that grew.
+        start: begin with a grown network, the file networks/seed-0/NAME.safetensors of
+            another run, in place of the method's first one; "{seed}" in the name stands
+            for the seed. With --growth.first 0 it is edited at once. Methods that take
+            a --model take any network, and do not look at that option then; others go
+            on from what their own options describe.
+        out: the run folder; default: runs/growth- and the name of the data. Other
+            methods, names and seeds may be added to a folder later.
+    """
+
+    name: str | None = None
+    seeds: list[int] = field(default_factory=lambda: [0])
+    most_flops: float | None = None
+    start: str | None = None
+    out: str | None = None
+
+
+def run_grow(arguments: Sequence[str]) -> None:
+    """Parse what follows ``gradnet grow`` and do it.
+
+    Raises:
+        GradnetError: no such method, or something is wrong with the options.
+    """
+    known = ", ".join(GROWTH)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(f"usage: gradnet grow METHOD [options]\n\nmethods: {known}\n")
+        for method, kind in GROWTH.items():
+            print(f"  {method:20} {(kind.__doc__ or '').partition(chr(10))[0]}")
+        print("\ngradnet grow METHOD --help explains a method's options.")
+        print(
+            "With --data two-spirals, parity-N, ... many trials run at once; for their "
+            "options:\ngradnet grow METHOD --data two-spirals --help"
+        )
+        return
+    if name not in GROWTH:
+        raise GradnetError(f"no growth method {name!r}; there are: {known}")
+    if asks_for_trials(arguments):
+        run_trials(name, arguments[1:])
+        return
+    (method, settings), config = parse_several(
+        [GROWTH[name], Grow], f"gradnet grow {name}", arguments[1:]
+    )
+    _grow(name, settings, method, config)
+
+
+def _grow(name: str, settings: Grow, method: GrowthMethod, config: str) -> None:
+    row = settings.name or name
+    out = settings.out or f"runs/growth-{run_folder(settings.data, None).name}"
+    study = GrowthStudy(make_problem(settings), out)
+    for seed in settings.seeds:
+        start = None
+        if settings.start is not None:
+            start = read_grown(settings.start.replace("{seed}", str(seed)))
+        study.run(row, method, seed, settings.most_flops, start)
+        # Now it is known that the row was not made before with other options.
+        write_text(Path(out) / "configs" / f"{row}.yaml", config)
+    print(write_growth_report(out))
+    print(f"picture: {Path(out) / 'curves.png'}")

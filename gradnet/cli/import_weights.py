@@ -1,0 +1,37 @@
+"""``gradnet import-weights``: a snapshot of weights that were trained elsewhere."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from gradnet.checkpoints.snapshots import save_snapshot
+from gradnet.checkpoints.weights import load_weights
+from gradnet.data.problem import ProblemSettings, make_problem
+from gradnet.experiments.base_network import ModelSettings, describe_snapshot
+from gradnet.models import build_model
+from gradnet.training.supervised import evaluate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportWeights(ModelSettings, ProblemSettings):
+    """Make a snapshot of weights that were trained elsewhere, for fit and evaluate.
+
+    Attributes:
+        weights: a .safetensors, .pt or .pth file with a state dict of the model, or the
+            .npz of a Chainer model or trainer snapshot.
+        out: the snapshot's file; default: imported.safetensors.
+    """
+
+    weights: str
+    out: str = "imported.safetensors"
+
+    def run(self, config: str) -> None:
+        """Read, validate, and save."""
+        problem = make_problem(self)
+        name, arguments = self.model_name(problem), self.model_arguments(problem)
+        model = load_weights(self.weights, build_model(name, **arguments))
+        model = model.to(problem.data.x_train.device)
+        accuracy = evaluate(model, problem.base_half)["accuracy"]
+        info = describe_snapshot(problem, name, arguments, seed=0)
+        info = dataclasses.replace(info, level=accuracy, validation_accuracy=accuracy)
+        save_snapshot(self.out, model, info)
+        print(f"validation accuracy {accuracy:.4f}\n{self.out}")

@@ -1,0 +1,152 @@
+"""What several commands need: a network with its images, run folders, the table."""
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from gradnet.checkpoints.inputs import Inputs, InputSettings, load_inputs, to_network
+from gradnet.checkpoints.model_loader import load_user_model
+from gradnet.checkpoints.snapshots import Snapshot, load_snapshot
+from gradnet.core.reproducibility import resolve_device
+from gradnet.data.problem import (
+    AugmentationSettings,
+    Problem,
+    ProblemSettings,
+    SplitSettings,
+    make_problem,
+)
+from gradnet.errors import GradnetError
+from gradnet.experiments.gradnet_report import to_markdown, write_report
+from gradnet.experiments.run_folder import read_rows
+
+logger = logging.getLogger("gradnet")
+
+
+class Command(Protocol):
+    """A command's options, and what it does with them."""
+
+    def run(self, config: str) -> None:
+        """Do it; ``config`` is the YAML of all options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where to find the data that a snapshot names, or others.
+
+    Attributes:
+        data: default: the data set that the snapshot names.
+        root: folder of the files that torchvision downloads.
+        download: fetch what is missing.
+        device: cpu, cuda, or auto.
+    """
+
+    data: str | None = None
+    root: str = "data"
+    download: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(InputSettings):
+    """A network of the user's own, and the images that it is given.
+
+    Attributes:
+        checkpoint: a snapshot, a .pt2 of torch.export, or the weights of the model:
+            .safetensors, or a .pt with a state dict.
+        model: package.module:factory, torchvision:resnet18, the path of a .pt2, or
+            cnn2018, cnn-small or mlp; not needed where the checkpoint is a snapshot or
+            a .pt2.
+        model_args: arguments of the factory, as JSON: '{"num_classes": 10}'.
+        device: cpu, cuda, or auto.
+    """
+
+    checkpoint: str | None = None
+    model: str | None = None
+    model_args: dict[str, Any] | None = None
+    device: str = "auto"
+
+
+def load_network(settings: NetworkSettings) -> tuple[nn.Module, Inputs]:
+    """The network on its device, and its images, which stay where they are.
+
+    Raises:
+        GradnetError: the one or the other cannot be had, or they do not go together.
+    """
+    checkpoint, device = settings.checkpoint, resolve_device(settings.device)
+    if settings.model is None and checkpoint and checkpoint.endswith(".safetensors"):
+        snapshot = load_snapshot(checkpoint)
+        network, inputs = snapshot.model, load_inputs(settings, snapshot.info)
+    else:
+        network = load_user_model(settings.model, settings.model_args, checkpoint)
+        inputs = load_inputs(settings)
+    network = network.to(device)
+    image = to_network(network, inputs, slice(0, 1))
+    try:
+        with torch.no_grad():
+            network(image)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise GradnetError(
+            f"the network fails on an image of {tuple(image.shape[1:])} (channels, "
+            f"height, width): {reason}"
+        ) from None
+    return network, inputs
+
+
+def run_folder(data: str, out: str | None) -> Path:
+    """The run folder: the one that is named, or one named after the data."""
+    if out is not None:
+        return Path(out)
+    return Path("runs") / re.sub(r"\W+", "-", Path(data).stem)
+
+
+def print_table(folder: Path) -> None:
+    """Write the table and the picture of a run folder anew, and print the table."""
+    summary = write_report(read_rows(folder), folder, folder.resolve().name)
+    print(to_markdown(summary))
+    print(f"picture: {folder / 'table.png'}")
+
+
+def problem_of(snapshot: Snapshot, settings: DataSettings) -> Problem:
+    """The problem that a snapshot was trained on, with its split and augmentation.
+
+    Raises:
+        GradnetError: the data cannot be had, or do not fit the network.
+    """
+    info = snapshot.info
+    augmentation = info.make_augmentation()
+    problem = make_problem(
+        ProblemSettings(
+            data=settings.data or info.data,
+            root=settings.root,
+            download=settings.download,
+            device=settings.device,
+            split=SplitSettings(info.split_seed, info.validation_fraction),
+            augmentation=AugmentationSettings(
+                crop=augmentation.crop or 0,
+                flip=augmentation.flip,
+                contrast=list(augmentation.contrast or ()),
+                whiten=augmentation.whiten,
+            ),
+        )
+    )
+    wanted = (info.arguments["in_channels"], info.arguments["image_size"])
+    found = problem.input_shape[:2]
+    if found != wanted or info.arguments["num_classes"] != problem.data.num_classes:
+        raise GradnetError(
+            f"{problem.data.name} does not fit the snapshot: it takes {wanted[0]} "
+            f"channels, {wanted[1]} pixels, {info.arguments['num_classes']} classes; "
+            f"the data have {found[0]}, {found[1]} and {problem.data.num_classes}"
+        )
+    if problem.data.fingerprint != info.data_fingerprint:
+        logger.warning(
+            "the snapshot was trained on other data than these (%s): its training "
+            "images may be among those that count as unseen here",
+            info.data,
+        )
+    return problem

@@ -1,0 +1,20 @@
+"""``gradnet recipe``: a recipe as YAML."""
+
+from dataclasses import dataclass
+
+from gradnet.cli.arguments import load_recipe, to_yaml
+
+
+@dataclass(frozen=True)
+class PrintRecipe:
+    """Print a recipe as YAML; change it, and give the file to --recipe or --recipes.
+
+    Attributes:
+        name: default or gradnet2018, or a file to be checked and completed.
+    """
+
+    name: str
+
+    def run(self, config: str) -> None:
+        """Print it."""
+        print(to_yaml(load_recipe(self.name)), end="")

@@ -1,0 +1,71 @@
+"""``gradnet reproduce``: the whole way from data to the table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gradnet.classifier.recipes import Recipe
+from gradnet.cli.arguments import load_recipe
+from gradnet.cli.options import print_table, run_folder
+from gradnet.core.files import write_text
+from gradnet.data.problem import ProblemSettings, make_problem
+from gradnet.errors import GradnetError
+from gradnet.experiments.base_network import BaseSettings
+from gradnet.experiments.controls import CONTROLS, ControlSettings
+from gradnet.experiments.gradnet_study import Study, StudySettings
+
+
+@dataclass(frozen=True)
+class Reproduce(BaseSettings, ProblemSettings):
+    """Train base networks, GradNets and controls; write the table and the picture.
+
+    Attributes:
+        recipes: names (default, gradnet2018) or YAML files of recipes; the controls
+            see as many samples as the first.
+        controls: how the last layer alone and the whole base are trained further;
+            null leaves them out.
+        seeds: everything is done once for each.
+        most_epochs: cuts the recipes' steps to so many passes over their half of the
+            images; for small data and quick looks.
+        out: the run folder; default: runs/ and the name of the data. Levels, seeds
+            and recipes may be added to a folder later.
+    """
+
+    recipes: list[str] = field(default_factory=lambda: ["default"])
+    controls: ControlSettings | None = field(default_factory=ControlSettings)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    most_epochs: float | None = None
+    out: str | None = None
+
+    def run(self, config: str) -> None:
+        """Do what is not done yet, and print the table."""
+        settings = StudySettings(
+            base=self,
+            recipes=name_recipes(self.recipes),
+            controls=self.controls,
+            seeds=tuple(self.seeds),
+            most_epochs=self.most_epochs,
+        )
+        folder = run_folder(self.data, self.out)
+        study = Study(make_problem(self), settings, folder)
+        write_text(folder / "config.yaml", config)
+        study.run()
+        print_table(folder)
+
+
+def name_recipes(names: Sequence[str]) -> dict[str, Recipe]:
+    """Each recipe under the name of its row: its own, or that of its file.
+
+    Raises:
+        GradnetError: two have one name, or one has that of a control.
+    """
+    recipes: dict[str, Recipe] = {}
+    for name in names:
+        row = Path(name).stem
+        if row in recipes or row in ("base", *CONTROLS):
+            raise GradnetError(
+                f"recipe {name!r}: the table has a row {row!r} already; name the file "
+                "otherwise"
+            )
+        recipes[row] = load_recipe(name)
+    return recipes

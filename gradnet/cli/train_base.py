@@ -1,0 +1,32 @@
+"""``gradnet train-base``: a base network and its snapshots."""
+
+from dataclasses import dataclass
+
+from gradnet.classifier.recipes import RECIPES
+from gradnet.cli.options import run_folder
+from gradnet.core.files import write_text
+from gradnet.data.problem import ProblemSettings, make_problem
+from gradnet.experiments.base_network import BaseSettings
+from gradnet.experiments.gradnet_study import Study, StudySettings
+
+
+@dataclass(frozen=True)
+class TrainBase(BaseSettings, ProblemSettings):
+    """Train a base network, and save a snapshot when it first passes each level.
+
+    Attributes:
+        seed: of weights, order and augmentation.
+        out: the run folder; default: runs/ and the name of the data.
+    """
+
+    seed: int = 0
+    out: str | None = None
+
+    def run(self, config: str) -> None:
+        """Train, and print where the snapshots are."""
+        settings = StudySettings(self, RECIPES, seeds=(self.seed,))
+        folder = run_folder(self.data, self.out)
+        study = Study(make_problem(self), settings, folder)
+        write_text(folder / "config.yaml", config)
+        for level, path in study.train_base(self.seed).items():
+            print(f"{level:g}\t{path}")

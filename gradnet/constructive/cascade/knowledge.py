@@ -1,0 +1,138 @@
+"""Knowledge-based cascade-correlation (Shultz and Rivest 2001).
+
+Candidates that are whole trained networks: a source network stays as it is, and what
+is learned is a matrix of weights from the columns to its inputs. Any module serves.
+The score is the mean over a source's outputs; the paper divides by the number of the
+network's outputs too, the same for all candidates.
+
+Letters as in :mod:`gradnet.constructive.cascade.candidates`, and
+``D`` inputs of the network, ``J`` inputs
+of a source.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.constructive.cascade.candidates import Pullback, uniform
+from gradnet.errors import GradnetError
+from gradnet.models.activations import activation
+
+
+class KnowledgeUnits:
+    """Candidates that feed a trained network, the source.
+
+    Args:
+        source: maps ``(N, J)`` to ``(N, M)``, each sample by itself. It is put into
+            evaluation mode and frozen.
+        inputs: ``J``.
+        count: candidates of each trial.
+        direct: the first of them starts by giving the source the network's inputs as
+            they are; then ``J`` must be ``D``.
+        dtype: of the source.
+
+    Raises:
+        GradnetError: the source does not map ``(N, J)`` to ``(N, M)``.
+    """
+
+    def __init__(
+        self,
+        source: nn.Module,
+        inputs: int,
+        count: int,
+        direct: bool = False,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        self.source = source.eval().requires_grad_(False)
+        self.inputs, self.count, self.direct = inputs, count, direct
+        parameter = next(source.parameters(), torch.empty(0))
+        probe = torch.zeros(2, inputs, dtype=dtype, device=parameter.device)
+        with torch.no_grad():
+            try:
+                found = source(probe)
+            except (RuntimeError, TypeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise GradnetError(
+                    f"the source fails on inputs (2, {inputs}) of {dtype}: {reason}"
+                ) from None
+        if found.ndim != 2 or len(found) != 2:
+            raise GradnetError(
+                f"the source makes {tuple(found.shape)} of (2, {inputs}); a candidate "
+                "must make (N, M) of (N, J)"
+            )
+        self.outputs = found.shape[1]
+
+    def connections(self, visible: Tensor) -> Tensor:
+        """A weight for each visible column and input of the source."""
+        return visible.repeat(1, 1, self.inputs)
+
+    def initial_weights(
+        self, columns: int, weight_range: float, generator: torch.Generator
+    ) -> Tensor:
+        """Uniform in the range, ``(C, J I)``; those of the direct one are 0 and 1.
+
+        Raises:
+            GradnetError: a direct candidate has not as many inputs as the network.
+        """
+        draws = uniform((self.count, self.inputs * columns), weight_range, generator)
+        if self.direct:
+            if columns < 1 + self.inputs:
+                raise GradnetError(
+                    f"a source of {self.inputs} inputs cannot take a network's "
+                    f"{columns - 1} as they are; leave out direct=True"
+                )
+            draws[0] = (
+                torch.eye(self.inputs, columns + 1, dtype=draws.dtype)[:, :columns]
+                .roll(1, 1)
+                .flatten()
+            )
+        return draws
+
+    def forward(
+        self, weights: Tensor, columns: Tensor, members: Tensor
+    ) -> tuple[Tensor, Pullback]:
+        """See :class:`~gradnet.constructive.cascade.candidates.Units`."""
+        trials, count, _ = weights.shape
+        rows = weights.view(trials, count * self.inputs, -1)
+        nets = (rows @ columns).view(trials, count, self.inputs, -1)
+        nets = nets.detach().requires_grad_(True)
+        with torch.enable_grad():
+            outputs = self.source(nets.movedim(2, 3).reshape(-1, self.inputs))
+            values = outputs.view(trials, count, -1, self.outputs).movedim(3, 2)
+
+        def pullback(cotangents: Tensor) -> Tensor:
+            (slopes,) = torch.autograd.grad(values, nets, cotangents)
+            flat = slopes.reshape(trials, count * self.inputs, -1)
+            return (flat @ columns.mT).view(trials, count, -1)
+
+        return values.detach().contiguous(), pullback
+
+
+class UnitSource(nn.Module):
+    """A plain unit as a source: the function of its one input.
+
+    Args:
+        name: of :data:`gradnet.models.activations.ACTIVATIONS`.
+    """
+
+    def __init__(self, name: str = "sigmoid") -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, net: Tensor) -> Tensor:
+        """The function, with the derivative that plain candidates use."""
+        return _Value.apply(net, self.name)
+
+
+class _Value(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, net: Tensor, name: str) -> Tensor:
+        value = activation(name).value(net)
+        ctx.save_for_backward(net, value)
+        ctx.name = name
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * activation(ctx.name).derivative(*ctx.saved_tensors), None

@@ -1,0 +1,161 @@
+"""Optimal Brain Damage of a network that cascade-correlation found: delete, retrain.
+
+A unit gets its weights while it is a candidate; in the whole network some of them are
+worth nothing.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.constructive.cascade.candidates import PlainUnits
+from gradnet.constructive.cascade.network import CascadeNetwork
+from gradnet.core.reproducibility import isolated_randomness
+from gradnet.curvature.diagonal import gauss_newton_diagonal
+from gradnet.errors import GradnetError
+from gradnet.growth.saliency import damage, without_weakest
+from gradnet.models.activations import activation
+from gradnet.surgery.masks import masks_of, with_masks, without_masks
+
+# With 10 or 30, to about the minimum, networks learned their few samples by heart:
+# fewer weights could go, and there were more errors on test samples.
+RETRAINING_STEPS = 3
+
+
+class CascadeModule(nn.Module):
+    """One trial's network as a module of linear layers: ``(N, D)`` to ``(N, K)``.
+
+    Args:
+        inputs: ``D``.
+        outputs: ``K``.
+        activations: of the hidden units, by name, in their order.
+        output: activation of the outputs.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, activations: Sequence[str], output: str
+    ) -> None:
+        super().__init__()
+        self.activations, self.output = tuple(activations), output
+        self.units = nn.ModuleList(
+            nn.Linear(inputs + before, 1) for before in range(len(activations))
+        )
+        self.head = nn.Linear(inputs + len(activations), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs."""
+        for name, unit in zip(self.activations, self.units, strict=True):
+            x = torch.cat([x, activation(name).value(unit(x))], 1)
+        return activation(self.output).value(self.head(x))
+
+
+@torch.no_grad()
+def to_module(network: CascadeNetwork, trial: int = 0) -> CascadeModule:
+    """One trial's network, with weights of its own.
+
+    Args:
+        network: of plain units.
+        trial: its place.
+
+    Returns:
+        In evaluation mode.
+
+    Raises:
+        GradnetError: units are of another kind than a weighted sum.
+    """
+    kinds, names, rows = [], [], []
+    for kind in network.groups:
+        if type(kind) is not PlainUnits:  # recurrent units are plain ones, and more
+            raise GradnetError(
+                f"{type(kind).__name__} are more than weighted sums; only networks of "
+                "plain units become modules"
+            )
+        kinds.append(kind)
+    for unit in network.units[: int(network.hidden[trial])]:
+        group = int(unit.group[trial])
+        kind = kinds[group]
+        names.append(kind.activations[int(unit.member[trial]) % len(kind.activations)])
+        rows.append(unit.weights[group][trial])
+    outputs = network.output_weights()[trial]
+    columns = outputs.shape[1] - 1 - len(network.units)
+    outputs = outputs[:, : 1 + columns + len(names)]
+    with isolated_randomness():
+        module = CascadeModule(columns, len(outputs), names, network.output)
+    module.to(outputs)
+    for layer, row in zip(module.units, rows, strict=True):
+        _load(layer, row[None])
+    _load(module.head, outputs)
+    return module.eval()
+
+
+def _load(layer: nn.Module, weights: Tensor) -> None:
+    """Weights ``(H, 1 + I)``, the biases first."""
+    layer.load_state_dict({"bias": weights[:, 0], "weight": weights[:, 1:]})
+
+
+def prune(
+    module: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    fraction: float,
+    is_good: Callable[[nn.Module], bool],
+    patience: int = 5,
+) -> nn.Module:
+    """Delete the weights of least saliency and train the others, while it goes well.
+
+    Saliencies are those of the exact Gauss-Newton diagonal of the squared error. All
+    weights that are left train together, those of hidden units too.
+
+    Args:
+        module: in evaluation mode; left as it is.
+        inputs: ``(N, D)``.
+        targets: ``(N, K)``.
+        fraction: of the weights that are left, deleted in a round; one at least.
+        is_good: called after each round.
+        patience: stop after so many rounds that were not, one after the other; and
+            where retraining diverges.
+
+    Returns:
+        The network of the last round that was good, deleted weights zero; the given
+        one where none was.
+
+    Raises:
+        GradnetError: the fraction is not between 0 and 1, or targets are missing.
+    """
+    if not 0 < fraction < 1:
+        raise GradnetError(f"the fraction to prune is {fraction}; give 0 < it < 1")
+    if targets.isnan().any():
+        raise GradnetError("targets are NaN; prune on samples that have all of them")
+    # Weights that a unit never had, as with a limited fan-in, count as deleted.
+    kept = {n: module.get_parameter(n) != 0 for n in masks_of(module)}
+    good, waited = module, 0
+    while waited < patience and (left := sum(int(m.sum()) for m in kept.values())):
+        scores = damage(module, gauss_newton_diagonal(module, inputs, "squared_error"))
+        kept = without_weakest(scores, kept, max(fraction, 1 / left))
+        masked = with_masks(module, kept)
+        _retrain(masked, inputs, targets)
+        module = without_masks(masked)
+        if not all(weight.isfinite().all() for weight in module.parameters()):
+            break
+        if is_good(module):
+            good, waited = module, 0
+        else:
+            waited += 1
+    return good
+
+
+def _retrain(module: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+    """Towards the next minimum of the squared error, on all samples at once."""
+    optimizer = torch.optim.LBFGS(
+        module.parameters(), max_iter=RETRAINING_STEPS, line_search_fn="strong_wolfe"
+    )
+
+    def error() -> Tensor:
+        optimizer.zero_grad()
+        loss = (module(inputs) - targets).square().sum(1).mean()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(error)

@@ -1,0 +1,123 @@
+"""Rules compiled to networks, which cascade-correlation may then recruit.
+
+Rule-based cascade-correlation (Thivierge, Dandurand, Shultz 2004): each rule becomes a
+threshold unit of steep sigmoids, a source of
+:class:`gradnet.constructive.cascade.knowledge.KnowledgeUnits`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.errors import GradnetError
+
+
+@dataclass(frozen=True)
+class Not:
+    """That something does not hold.
+
+    Attributes:
+        of: the place of an input, or a rule.
+    """
+
+    of: "int | NOfM | Not"
+
+
+@dataclass(frozen=True)
+class NOfM:
+    """That at least so many of some antecedents hold.
+
+    Attributes:
+        least: how many.
+        antecedents: places of inputs, or rules.
+    """
+
+    least: int
+    antecedents: Sequence["int | NOfM | Not"]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            GradnetError: there are no antecedents, or not so many.
+        """
+        if not 1 <= self.least <= len(self.antecedents):
+            raise GradnetError(
+                f"at least {self.least} of {len(self.antecedents)} antecedents is no "
+                "rule; give from 1 up to their number"
+            )
+
+
+def all_of(*antecedents: "int | NOfM | Not") -> NOfM:
+    """That all hold: AND."""
+    return NOfM(len(antecedents), antecedents)
+
+
+def any_of(*antecedents: "int | NOfM | Not") -> NOfM:
+    """That one holds: OR."""
+    return NOfM(1, antecedents)
+
+
+class RuleNetwork(nn.Module):
+    """A rule as a network of ``(N, D)`` inputs to one output ``(N, 1)``.
+
+    A rule of a rule sees the inner one's output, which is only nearly 0 or 1, so it
+    needs a steepness above twice its number of antecedents times their error.
+
+    Args:
+        rule: what it computes.
+        steepness: the weight of each antecedent; from 6 on truth tables are exact at a
+            threshold of a half.
+        coding: of false and true in the inputs: 0 and 1, or -1 and 1.
+        centered: the output lies between -0.5 and 0.5, as of sigmoid units here, else
+            between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        rule: "int | NOfM | Not",
+        steepness: float = 6.0,
+        coding: Literal["binary", "signed"] = "binary",
+        centered: bool = True,
+    ) -> None:
+        super().__init__()
+        self.rule = rule if isinstance(rule, NOfM) else NOfM(1, [rule])
+        self.steepness, self.coding, self.centered = steepness, coding, centered
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """How true the rule is."""
+        if self.coding == "signed":
+            inputs = (inputs + 1) / 2
+        return self._truth(self.rule, inputs)[:, None] - 0.5 * self.centered
+
+    def _truth(self, rule: "int | NOfM | Not", inputs: Tensor) -> Tensor:
+        if isinstance(rule, int):
+            return inputs[:, rule]
+        if isinstance(rule, Not):
+            return 1 - self._truth(rule.of, inputs)
+        weights, bias = threshold_weights(rule, self.steepness)
+        rows = []
+        for antecedent in rule.antecedents:
+            inner = antecedent.of if isinstance(antecedent, Not) else antecedent
+            rows.append(self._truth(inner, inputs))
+        net = torch.stack(rows, 1) @ weights.to(inputs) + bias
+        return torch.sigmoid(net)
+
+
+def threshold_weights(rule: NOfM, steepness: float) -> tuple[Tensor, float]:
+    """The unit of a rule over antecedents of 0 and 1.
+
+    Args:
+        rule: its antecedents' own rules are left aside; only whether they are negated
+            counts.
+        steepness: of all weights.
+
+    Returns:
+        Weights ``(M,)`` of the antecedents before negation, and the bias.
+    """
+    negated = torch.tensor([isinstance(a, Not) for a in rule.antecedents])
+    weights = torch.where(negated, -steepness, steepness)
+    return weights, -steepness * (rule.least - 0.5 - int(negated.sum()))

@@ -1,0 +1,247 @@
+"""Cascade-correlation (Fahlman and Lebiere 1990), all trials of a study as one batch.
+
+Output weights and candidates are trained in turn by quickprop on all samples, all
+trials and candidates at once; the best candidate is frozen and becomes a hidden unit.
+Unlike Fahlman's program the mean residual is taken for each output, as in the paper.
+
+Letters as in :mod:`gradnet.constructive.cascade.candidates`, and
+``K`` outputs of the network, ``D``
+inputs, ``A`` trials that are not through.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gradnet.constructive.cascade.candidate_phase import (
+    CandidatePhase,
+    train_candidates,
+)
+from gradnet.constructive.cascade.candidate_pool import Pool, make_pool
+from gradnet.constructive.cascade.candidates import PlainUnits, Units, uniform
+from gradnet.constructive.cascade.network import (
+    CascadeNetwork,
+    HiddenUnit,
+    first_columns,
+    spread,
+)
+from gradnet.constructive.cascade.output_phase import Goal, train_outputs
+from gradnet.constructive.cascade.settings import CascadeSettings
+from gradnet.constructive.trial_samples import check_samples
+from gradnet.core.reproducibility import make_generator
+from gradnet.core.threads import for_each_piece
+
+# Values of candidates up to which an operation is too short to be divided: where
+# another process had one of two cores, a hundred trials of two spirals took ten times
+# as long on both as on one.
+MOST_FOR_ONE_CORE = 1_000_000
+
+
+@dataclass
+class CascadeResult:
+    """What the trials came to.
+
+    Attributes:
+        network: see :class:`~gradnet.constructive.cascade.network.CascadeNetwork`.
+        solved: ``(T,)``; the numbers of a trial that is not are those at which it was
+            given up: lower bounds.
+        output_epochs: ``(T,)``.
+        candidate_epochs: ``(T,)``.
+        crossings: connections passed through, forward, ``(T,)``: one for each weight
+            that trains, for each sample and epoch.
+        errors: of each round's output phase, sums of squares ``(T, epochs)``, NaN where
+            a trial was not trained.
+        scores: of each round's best candidates ``(T, epochs)``, the same.
+    """
+
+    network: CascadeNetwork
+    solved: Tensor
+    output_epochs: Tensor
+    candidate_epochs: Tensor
+    crossings: Tensor
+    errors: list[Tensor] = field(default_factory=list)
+    scores: list[Tensor] = field(default_factory=list)
+
+    @property
+    def hidden_units(self) -> Tensor:
+        """Of each trial, ``(T,)``."""
+        return self.network.hidden
+
+    @property
+    def epochs(self) -> Tensor:
+        """Of both phases, ``(T,)``."""
+        return self.output_epochs + self.candidate_epochs
+
+    @property
+    def depth(self) -> Tensor:
+        """Of each trial's hidden units, ``(T,)``."""
+        return self.network.depth()
+
+    def summary(self) -> dict[str, float]:
+        """Numbers over the trials; all but the first three are of the solved ones."""
+        solved = self.solved
+        numbers: dict[str, float] = {
+            "trials": len(solved),
+            "solved": int(solved.sum()),
+            "failed": int((~solved).sum()),
+        }
+        for name, values in (
+            ("hidden", self.hidden_units),
+            ("epochs", self.epochs),
+            ("depth", self.depth),
+            ("crossings", self.crossings),
+        ):
+            found = values[solved].double()
+            if not len(found):
+                found = torch.full((1,), torch.nan)
+            numbers[f"{name}_mean"] = found.mean().item()
+            numbers[f"{name}_median"] = found.quantile(0.5).item()
+            numbers[f"{name}_least"] = found.min().item()
+            numbers[f"{name}_most"] = found.max().item()
+        return numbers
+
+
+@torch.no_grad()
+def cascade_correlation(
+    inputs: Tensor,
+    targets: Tensor,
+    settings: CascadeSettings | None = None,
+    *,
+    seeds: Sequence[int] = (0,),
+    groups: Sequence[Units] | None = None,
+    is_enough: Callable[[CascadeNetwork], Tensor] | None = None,
+) -> CascadeResult:
+    """Grow one network for each seed, all at once.
+
+    A trial is the same in any company, up to rounding, which long runs magnify.
+
+    Args:
+        inputs: ``(N, D)``; its device and type are those of all that is computed, and
+            float64 is what quickprop wants.
+        targets: ``(N, K)``; -0.5 and 0.5 for sigmoid outputs; NaN where an output is
+            not judged.
+        settings: see :class:`~gradnet.constructive.cascade.settings.CascadeSettings`.
+        seeds: of the trials.
+        groups: kinds of candidates; None for a pool of plain units.
+        is_enough: called after each output phase with the networks so far; true for
+            trials ``(T,)`` that shall end.
+
+    Raises:
+        GradnetError: the samples do not fit each other, or there are none.
+    """
+    settings = settings or CascadeSettings()
+    check_samples(inputs, targets, seeds)
+    pool = groups or [PlainUnits(settings.pool, settings.activations)]
+    run = _Run(inputs, targets, settings, seeds, pool)
+    numbers = len(seeds) * sum(units.count for units in pool) * len(inputs)
+    if inputs.device.type == "cpu" and numbers <= MOST_FOR_ONE_CORE:
+        for_each_piece(lambda run: run.grow(is_enough), [run])
+    else:
+        run.grow(is_enough)
+    return run.result
+
+
+class _Run:
+    """The trials that are not through, and the result so far."""
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        settings: CascadeSettings,
+        seeds: Sequence[int],
+        groups: Sequence[Units],
+    ) -> None:
+        self.settings, self.seeds, self.groups = settings, seeds, groups
+        judged = (~targets.T.isnan()).to(inputs)
+        self.goal = Goal(targets.T.nan_to_num().to(inputs), judged, settings)
+        self.trials = torch.arange(len(seeds), device=inputs.device)
+        zeros = torch.zeros_like(self.trials)
+        network = CascadeNetwork(groups, settings.output, hidden=zeros.clone())
+        self.result = CascadeResult(
+            network, zeros > 0, zeros.clone(), zeros.clone(), zeros.clone()
+        )
+        self.columns = first_columns(inputs).repeat(len(seeds), 1, 1)
+        self.layers = zeros[:, None].repeat(1, self.columns.shape[1])
+        shape = (targets.shape[1], self.columns.shape[1])
+        draws = [
+            uniform(shape, settings.weight_range, make_generator("outputs", seed))
+            for seed in seeds
+        ]
+        self.weights = torch.stack(draws).to(inputs)
+
+    @property
+    def network(self) -> CascadeNetwork:
+        return self.result.network
+
+    def grow(self, is_enough: Callable[[CascadeNetwork], Tensor] | None) -> None:
+        """Train and add units until no trial is left, or there are enough units."""
+        for units in range(self.settings.most_units + 1):
+            self.train_outputs()
+            self.drop(is_enough)
+            if units == self.settings.most_units or not len(self.trials):
+                return
+            self.add_unit()
+
+    def train_outputs(self) -> None:
+        phase = train_outputs(self.weights, self.columns, self.goal)
+        self.weights = phase.weights
+        result, trials = self.result, self.trials
+        result.solved[trials] = phase.solved
+        result.output_epochs[trials] += phase.epochs
+        crossed = self.weights[0].numel() * self.columns.shape[2]
+        result.crossings[trials] += phase.epochs * crossed
+        result.errors.append(self._spread(phase.errors, torch.nan))
+        self.network.rounds.append(self._spread(phase.weights, 0.0))
+
+    def drop(self, is_enough: Callable[[CascadeNetwork], Tensor] | None) -> None:
+        """Go on with the trials that are neither solved nor good enough."""
+        goes_on = ~self.result.solved
+        if is_enough is not None:
+            goes_on &= ~is_enough(self.network)
+        goes_on = goes_on[self.trials]
+        self.trials, self.columns = self.trials[goes_on], self.columns[goes_on]
+        self.layers, self.weights = self.layers[goes_on], self.weights[goes_on]
+
+    def add_unit(self) -> None:
+        """Train candidates and install the best of each trial."""
+        seeds = [self.seeds[trial] for trial in self.trials.tolist()]
+        pool = make_pool(self.groups, self.settings, seeds, self.layers, self.columns)
+        differences, residual = self.goal.compare(self.weights, self.columns)
+        if self.settings.raw_residual:
+            residual = differences
+        phase = train_candidates(pool, self.columns, residual, self.goal)
+        result, trials, samples = self.result, self.trials, self.columns.shape[2]
+        crossed = sum(c.sum(1) for c in pool.connections()) * samples
+        result.candidate_epochs[trials] += phase.epochs
+        result.crossings[trials] += phase.epochs * crossed
+        result.scores.append(self._spread(phase.scores, torch.nan))
+        self._install(self._unit(pool, phase), phase.output_weights)
+
+    def _install(self, unit: HiddenUnit, output_weights: Tensor) -> None:
+        values = unit.values(self.groups, self.columns)
+        self.columns = torch.cat([self.columns, values], 1)
+        new_layers = unit.layer[:, None].expand(-1, values.shape[1])
+        self.layers = torch.cat([self.layers, new_layers], 1)
+        new_weights = output_weights.mT * self.settings.weight_multiplier
+        self.weights = torch.cat([self.weights, new_weights], 2)
+        self.network.units.append(unit.spread(self.trials, len(self.seeds)))
+        self.network.hidden[self.trials] += 1
+
+    def _unit(self, pool: Pool, phase: CandidatePhase) -> HiddenUnit:
+        """The winners, in the layer above the deepest that they see."""
+        sizes = [units.count for units in self.groups]
+        first = torch.tensor([0, *sizes]).cumsum(0)[:-1].to(phase.group)
+        place = (first[phase.group] + phase.member)[:, None]
+        connections = torch.cat(pool.connections(), 1).gather(1, place)[:, 0]
+        below = self.layers
+        if pool.visible is not None:
+            trials = torch.arange(len(place), device=place.device)
+            below = below * pool.visible[trials, place[:, 0]]
+        layer = below.amax(1) + 1
+        return HiddenUnit(phase.group, phase.member, phase.weights, layer, connections)
+
+    def _spread(self, values: Tensor, empty: float) -> Tensor:
+        return spread(values, self.trials, len(self.seeds), empty)

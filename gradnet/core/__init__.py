@@ -1,0 +1,8 @@
+"""What every other folder stands on; it imports nothing of the package but errors.
+
+Start with ``reproducibility`` (seeds, devices) and ``files`` (atomic writes, reading
+without unpickling). ``progress``, ``threads``, ``memory`` and ``flops`` measure and
+show work; ``evaluation_mode`` validates modules; ``running_statistics`` and
+``quantiles`` stream over samples; ``pickled`` lists what a pickle would import;
+``torchvision`` imports torchvision lazily.
+"""

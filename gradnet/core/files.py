@@ -1,0 +1,209 @@
+"""Files that are whole or absent: written to a temporary name, flushed, renamed."""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.lib.npyio import NpzFile
+
+from gradnet.core.pickled import imported_names
+from gradnet.errors import GradnetError
+
+MOST_NAMES = 5
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Let ``write`` fill a temporary file beside ``path``, then move it there.
+
+    A reader sees the old file or the new one, never a half of either; a process
+    killed on the way leaves ``path`` as it was.
+
+    Args:
+        path: where the file shall stand; missing folders are made.
+        write: called once with the open binary file.
+
+    Returns:
+        The path, as a :class:`~pathlib.Path`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    return write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: str | Path, value: object) -> Path:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    return write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        GradnetError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise GradnetError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise GradnetError(f"{path}: not a JSON file ({error})") from None
+
+
+def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> Path:
+    """Write a figure of matplotlib as PNG, whole or not at all."""
+    return write_atomically(
+        path, lambda file: figure.savefig(file, format="png", dpi=dpi)
+    )
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_tensors(path: str | Path, state: object) -> Path:
+    """Write tensors and plain values with ``torch.save``, whole or not at all."""
+    return write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load_tensors(path: str | Path) -> Any:
+    """Read a file of ``torch.save`` that holds tensors and plain values only.
+
+    Raises:
+        GradnetError: it is missing, damaged, or holds pickled objects, which could run
+            any code when loaded; what they would have imported is named.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise GradnetError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        names = imported_names(path)
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        fault = (
+            f"when loaded; it would have run: {', '.join(names[:MOST_NAMES])}{more}"
+            if names
+            else f"when loaded, or is damaged ({_reason(error)})"
+        )
+        raise GradnetError(
+            f"{path} is refused: it holds pickled objects, which could run any code "
+            f"{fault}. Save the state dict instead: torch.save(model.state_dict(), ...)"
+        ) from None
+    except Exception as error:  # a damaged file fails wherever the reader is
+        raise GradnetError(
+            f"{path} cannot be read as a checkpoint: {_reason(error)}"
+        ) from None
+
+
+def read_npz(
+    path: str | Path, select: Callable[[list[str]], Iterable[str]]
+) -> dict[str, np.ndarray]:
+    """Read arrays of an ``.npz``; nothing in it is unpickled.
+
+    Args:
+        path: the file.
+        select: is given the keys of the file, returns those to read.
+
+    Raises:
+        GradnetError: the file is missing or damaged, or an array is of objects.
+    """
+    try:
+        stream = Path(path).open("rb")
+    except FileNotFoundError:
+        raise GradnetError(f"{path}: no such file") from None
+    with stream:
+        try:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, NpzFile):
+                raise ValueError("it holds a single array")
+        except Exception as error:  # a damaged file fails wherever the reader is
+            raise GradnetError(
+                f"{path} cannot be read as an .npz of plain arrays: {_reason(error)}"
+            ) from None
+        return {key: _read_array(file, key, path) for key in select(file.files)}
+
+
+def _read_array(file: NpzFile, key: str, path: str | Path) -> np.ndarray:
+    try:
+        array = file[key]
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is no array")
+    except Exception as error:  # as above, and the decompressor has errors of its own
+        raise GradnetError(
+            f"{path}: {key} cannot be read as a plain array: {_reason(error)}"
+        ) from None
+    return array
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class JsonLines:
+    """An append-only log of records, one JSON object a line.
+
+    A line that a kill cut short is dropped when the log is next opened, so every
+    line that a reader meets is whole.
+
+    Args:
+        path: the ``.jsonl`` file; made with its folder at the first record.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        text = self.path.read_text() if self.path.exists() else ""
+        if text and not text.endswith("\n"):
+            write_text(self.path, text[: text.rfind("\n") + 1])
+
+    def read(self) -> list[dict[str, Any]]:
+        """All records, oldest first."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one record at the end."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def replace(
+        self, key: Mapping[str, Any], records: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Make the records that match ``key`` exactly these; leave the others.
+
+        A resumed run calls it first: what was logged after its last checkpoint
+        will be logged again, and must not stand there twice. Where nothing matches,
+        the records are appended, so that runs of other keys can log meanwhile.
+        """
+        wanted = [{**key, **record} for record in records]
+        present = self.read()
+        others = [r for r in present if any(r.get(k) != v for k, v in key.items())]
+        if len(others) == len(present):
+            for record in wanted:
+                self.append(record)
+            return
+        lines = (json.dumps(record) + "\n" for record in [*others, *wanted])
+        write_text(self.path, "".join(lines))

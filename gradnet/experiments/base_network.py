@@ -1,0 +1,216 @@
+"""Training of a base network, with a snapshot at each accuracy level that it passes."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradnet.checkpoints.snapshots import (
+    SnapshotInfo,
+    list_snapshots,
+    save_snapshot,
+    snapshot_path,
+)
+from gradnet.core.reproducibility import derive_seed, isolated_randomness
+from gradnet.data.problem import Problem
+from gradnet.errors import GradnetError
+from gradnet.models import build_model, shape_arguments
+from gradnet.training.loop import History, TrainingSettings, Watch, fit
+from gradnet.training.supervised import SupervisedTask
+
+logger = logging.getLogger("gradnet")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which base network.
+
+    Attributes:
+        model: cnn2018, cnn-small or mlp; None takes cnn2018 for inputs from 20 x 20,
+            cnn-small below.
+        width: channels of a CNN's convolutions; None takes the model's own.
+        hidden: units of each hidden layer of an mlp; None takes the model's own.
+    """
+
+    model: str | None = None
+    width: int | None = None
+    hidden: list[int] | None = None
+
+    def model_name(self, problem: Problem) -> str:
+        """The network's name on this problem."""
+        if self.model is not None:
+            return self.model
+        return "cnn2018" if min(problem.input_shape[1:]) >= 20 else "cnn-small"
+
+    def model_arguments(self, problem: Problem) -> dict[str, Any]:
+        """The arguments of the network's factory on this problem.
+
+        Raises:
+            GradnetError: the images are not square.
+        """
+        chosen = {"width": self.width, "hidden": self.hidden}
+        return {
+            **shape_arguments(problem.input_shape, problem.data.num_classes),
+            **{name: value for name, value in chosen.items() if value is not None},
+        }
+
+
+@dataclass(frozen=True)
+class BaseSettings(ModelSettings):
+    """Which base network, how it is trained, and when it is saved.
+
+    Attributes:
+        levels: validation accuracies; a snapshot is saved when one is first passed, and
+            training ends when all are.
+        level_step: instead of a list, every multiple of this up to 1.
+        evaluations_per_epoch: how often the levels are looked at.
+        training: optimizer, batch size, most steps; evaluations_per_epoch sets its
+            evaluate_every.
+    """
+
+    levels: list[float] = field(default_factory=lambda: [0.5, 0.7, 0.85, 0.9, 0.95])
+    level_step: float | None = None
+    evaluations_per_epoch: int = 8
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            steps=20_000, optimizer="adamw", learning_rate=1e-3
+        )
+    )
+
+    def all_levels(self) -> list[float]:
+        """The levels, lowest first.
+
+        Raises:
+            GradnetError: there is none, or one is not between 0 and 1.
+        """
+        levels: Sequence[float] = self.levels
+        if self.level_step is not None:
+            if not 0 < self.level_step < 1:
+                raise GradnetError(
+                    f"level_step is {self.level_step}; it must be between 0 and 1"
+                )
+            count = int(1 / self.level_step + 1e-9)
+            levels = [self.level_step * i for i in range(1, count + 1)]
+        for level in levels:
+            if not 0 < level <= 1:
+                raise GradnetError(
+                    f"level {level:g} is no accuracy: levels are above 0, at most 1"
+                )
+        if not levels:
+            raise GradnetError("no level is given; say, for example, --levels 0.5 0.7")
+        return sorted({round(level, 6) for level in levels})
+
+
+def train_base(
+    problem: Problem,
+    settings: BaseSettings,
+    seed: int,
+    folder: str | Path,
+    watch: Watch | None = None,
+) -> tuple[dict[float, Path], History]:
+    """Train a base network and save a snapshot at each level.
+
+    The checkpoint stays in the folder, so that higher levels can be asked for later.
+
+    Args:
+        problem: its base half is used.
+        settings: see :class:`BaseSettings`.
+        seed: of weights, order and augmentation.
+        folder: receives the snapshots and the checkpoint.
+        watch: who is told of the evaluations.
+
+    Returns:
+        Level -> path of those levels that were reached, and what was done.
+
+    Raises:
+        GradnetError: settings are out of range, the folder is of another run, or a
+            level is asked for that an earlier run in this folder has passed unsaved.
+    """
+    levels = settings.all_levels()
+    name = settings.model_name(problem)
+    arguments = settings.model_arguments(problem)
+    with isolated_randomness():
+        torch.manual_seed(derive_seed("base", seed))
+        model = build_model(name, **arguments)
+    model.to(problem.data.x_train.device)
+    task = SupervisedTask(model, problem.base_half, settings.training.batch_size, seed)
+    every = max(1, task.batches.steps_per_epoch // settings.evaluations_per_epoch)
+    info = describe_snapshot(problem, name, arguments, seed)
+    watch = watch or Watch()
+
+    def resume(records: list[dict[str, float]]) -> None:
+        _refuse_passed_levels(levels, records, Path(folder))
+        watch.on_resume(records)
+
+    def is_last_level_saved(record: dict[str, float]) -> bool:
+        _save_passed_levels(levels, record, model, info, Path(folder))
+        return snapshot_path(folder, levels[-1]).exists()
+
+    history = fit(
+        task,
+        replace(settings.training, evaluate_every=every),
+        seed=seed,
+        watch=replace(
+            watch,
+            checkpoint=Path(folder) / "checkpoint.pt",
+            identity={**problem.identity, "model": name, **arguments},
+            on_resume=resume,
+        ),
+        is_enough=is_last_level_saved,
+    )
+    found = list_snapshots(folder)
+    return {level: found[level] for level in levels if level in found}, history
+
+
+def _refuse_passed_levels(
+    levels: Sequence[float], records: Sequence[Mapping[str, float]], folder: Path
+) -> None:
+    best = max((record["accuracy"] for record in records[:-1]), default=0.0)
+    for level in levels:
+        if level <= best and not snapshot_path(folder, level).exists():
+            raise GradnetError(
+                f"level {level:g} was passed unsaved when {folder} was trained; ask "
+                "for it in a fresh folder"
+            )
+
+
+def _save_passed_levels(
+    levels: Sequence[float],
+    record: Mapping[str, float],
+    model: nn.Module,
+    info: SnapshotInfo,
+    folder: Path,
+) -> None:
+    step, accuracy = int(record["step"]), record["accuracy"]
+    for level in levels:
+        path = snapshot_path(folder, level)
+        if accuracy >= level and not path.exists():
+            reached = replace(
+                info, level=level, step=step, validation_accuracy=accuracy
+            )
+            save_snapshot(path, model, reached)
+            logger.info("level %g passed at step %d: %s", level, step, path)
+
+
+def describe_snapshot(
+    problem: Problem, name: str, arguments: Mapping[str, Any], seed: int
+) -> SnapshotInfo:
+    """What is known of a snapshot before its network is trained."""
+    return SnapshotInfo(
+        model=name,
+        arguments=arguments,
+        data=problem.data.name,
+        data_fingerprint=problem.data.fingerprint,
+        split_seed=problem.splits.seed,
+        validation_fraction=problem.splits.validation_fraction,
+        split_fingerprint=problem.splits.fingerprint,
+        augmentation=asdict(problem.augmentation),
+        level=0.0,
+        step=0,
+        validation_accuracy=0.0,
+        seed=seed,
+    )

@@ -1,0 +1,225 @@
+"""The GradNet study: snapshots, GradNets, controls, and the rows of its table."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from torch import nn
+
+from gradnet.checkpoints.snapshots import list_snapshots, load_snapshot
+from gradnet.classifier.fit import evaluate_predictor, fit_gradnet
+from gradnet.classifier.recipes import Recipe
+from gradnet.core.files import read_json
+from gradnet.core.reproducibility import hardware
+from gradnet.data.problem import Problem
+from gradnet.errors import GradnetError
+from gradnet.experiments.base_network import BaseSettings, train_base
+from gradnet.experiments.controls import CONTROLS, ControlSettings, train_control
+from gradnet.experiments.run_folder import Key, Row, RunFolder, describe, read_rows
+from gradnet.training.loop import History, TrainingSettings
+from gradnet.training.supervised import evaluate
+
+logger = logging.getLogger("gradnet")
+
+# A control is evaluated about as often as the GradNet beside it.
+CONTROL_EVALUATIONS = 8
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a study compares.
+
+    Attributes:
+        base: the base network, its training and its levels.
+        recipes: name -> recipe; the controls see as many samples as the first.
+        controls: how they are trained; None leaves them out.
+        seeds: one base network, and everything read from it, for each.
+        most_epochs: cuts the recipes' steps to so many passes over their half.
+    """
+
+    base: BaseSettings
+    recipes: Mapping[str, Recipe]
+    controls: ControlSettings | None = field(default_factory=ControlSettings)
+    seeds: tuple[int, ...] = (0,)
+    most_epochs: float | None = None
+
+
+class Study:
+    """A study in its run folder.
+
+    Args:
+        problem: data, splits, augmentation.
+        settings: what is compared.
+        folder: the run folder; made when it is missing.
+
+    Raises:
+        GradnetError: no recipe or no seed is given, or the folder holds results of
+            other data or of another base network.
+    """
+
+    def __init__(
+        self, problem: Problem, settings: StudySettings, folder: str | Path
+    ) -> None:
+        if not settings.recipes or not settings.seeds:
+            raise GradnetError("a study needs at least one recipe and one seed")
+        self.problem, self.settings = problem, settings
+        self.device = problem.data.x_train.device
+        base = settings.base
+        identity = {
+            "problem": problem.identity,
+            "model": base.model_name(problem),
+            "model_arguments": base.model_arguments(problem),
+            "base_training": asdict(base.training),
+        }
+        self.folder = RunFolder(folder, identity, hardware(self.device))
+
+    def run(self) -> list[Row]:
+        """Do what is not done yet.
+
+        Returns:
+            All rows of the run folder, those of earlier calls too.
+        """
+        for seed in self.settings.seeds:
+            for level, path in self.train_base(seed).items():
+                base = load_snapshot(path).model.to(self.device)
+                self.judge_base(seed, level, base)
+                samples_seen = [
+                    self.fit(seed, level, base, name, recipe)
+                    for name, recipe in self.settings.recipes.items()
+                ]
+                if self.settings.controls is not None:
+                    for name in CONTROLS:
+                        self.control(seed, level, base, name, samples_seen[0])
+        return read_rows(self.folder.path)
+
+    def train_base(self, seed: int) -> dict[float, Path]:
+        """Train the base network of a seed; level -> path of its snapshots."""
+        levels = self.settings.base.all_levels()
+        folder = self.folder.snapshots(seed)
+        found = list_snapshots(folder)
+        key = {"stage": "base", "seed": seed}
+        if all(level in found for level in levels):
+            logger.info("%s: done before", describe(key))
+            return {level: found[level] for level in levels}
+        reached, history = train_base(
+            self.problem, self.settings.base, seed, folder, self.folder.watch(key)
+        )
+        if missing := [f"{level:g}" for level in levels if level not in reached]:
+            logger.warning(
+                "%s: levels %s were not reached in %d steps (best %.4f); their rows "
+                "are missing",
+                describe(key),
+                ", ".join(missing),
+                history.records[-1]["step"],
+                history.best["accuracy"],
+            )
+        seen = samples_seen_by(history, self.settings.base.training)
+        facts = {"fit_seconds": history.seconds, "samples_seen": seen}
+        self.folder.log_stage(key, facts)
+        return reached
+
+    def judge_base(self, seed: int, level: float, base: nn.Module) -> None:
+        """Write the base's own row: its accuracy under the same centre crop."""
+        key = {"seed": seed, "level": level, "method": "base"}
+        if self.folder.is_done(key):
+            return
+        row = {
+            "validation_accuracy": evaluate(base, self.problem.gradnet_half)[
+                "accuracy"
+            ],
+            **self._test(base),
+        }
+        self.folder.finish(key, row)
+
+    def fit(
+        self, seed: int, level: float, base: nn.Module, name: str, recipe: Recipe
+    ) -> int:
+        """Train and judge a GradNet; returns the samples that it has seen."""
+        recipe = self._cut(recipe)
+        key = {"seed": seed, "level": level, "method": name}
+        if self.folder.is_done(key, asdict(recipe)):
+            return int(read_json(self.folder.result(key))["samples_seen"])
+        watch = self.folder.watch(key, self.folder.checkpoint(key))
+        start = time.monotonic()
+        predictor, history = fit_gradnet(
+            base, self.problem.gradnet_half, recipe, seed=seed, watch=watch
+        )
+        fit_rate = predictor.gradients_used / (time.monotonic() - start)
+        best = history.best["accuracy"]
+        predictor.save(self.folder.gradnet(key), **key, validation_accuracy=best)
+        used, start = predictor.gradients_used, time.monotonic()
+        description = f"{describe(key)}: test images"
+        test = evaluate_predictor(predictor, self.problem.test, description)
+        seconds = time.monotonic() - start
+        row = {
+            **_training_facts(history, recipe.training),
+            "test_accuracy": test["accuracy"],
+            "parameters": count_parameters(predictor.network),
+            "evaluate_seconds": seconds,
+            "fit_gradients_per_second": fit_rate,
+            "evaluate_gradients_per_second": (predictor.gradients_used - used)
+            / seconds,
+        }
+        self.folder.finish(key, row, asdict(recipe))
+        return int(row["samples_seen"])
+
+    def control(
+        self, seed: int, level: float, base: nn.Module, name: str, samples_seen: int
+    ) -> None:
+        """Train and judge a control on as many samples as GradNet has seen."""
+        assert self.settings.controls is not None
+        training = self.settings.controls.training
+        steps = max(1, round(samples_seen / training.batch_size))
+        every = max(1, min(steps // CONTROL_EVALUATIONS, 100))
+        training = replace(training, steps=steps, evaluate_every=every)
+        key = {"seed": seed, "level": level, "method": name}
+        if self.folder.is_done(key, asdict(training)):
+            return
+        watch = self.folder.watch(key, self.folder.checkpoint(key))
+        model, history = train_control(
+            name, base, self.problem.gradnet_half, training, seed=seed, watch=watch
+        )
+        row = {**_training_facts(history, training), **self._test(model)}
+        self.folder.finish(key, row, asdict(training))
+
+    def _test(self, model: nn.Module) -> Key:
+        start = time.monotonic()
+        return {
+            "test_accuracy": evaluate(model, self.problem.test)["accuracy"],
+            "parameters": count_parameters(model),
+            "evaluate_seconds": time.monotonic() - start,
+        }
+
+    def _cut(self, recipe: Recipe) -> Recipe:
+        if self.settings.most_epochs is None:
+            return recipe
+        training = recipe.training
+        per_epoch = len(self.problem.splits.gradnet_train) / training.batch_size
+        most = max(1, round(self.settings.most_epochs * per_epoch))
+        if most >= training.steps:
+            return recipe
+        every = max(1, training.evaluate_every * most // training.steps)
+        return replace(
+            recipe, training=replace(training, steps=most, evaluate_every=every)
+        )
+
+
+def _training_facts(history: History, training: TrainingSettings) -> Row:
+    return {
+        "validation_accuracy": history.best["accuracy"],
+        "best_step": int(history.best_step),
+        "samples_seen": samples_seen_by(history, training),
+        "fit_seconds": history.seconds,
+    }
+
+
+def samples_seen_by(history: History, training: TrainingSettings) -> int:
+    """Samples that a run was trained on, each counted as often as it was seen."""
+    return int(history.records[-1]["step"]) * training.batch_size
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of values in the module's parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,162 @@
+"""Growth runs in one folder: each row a method and a seed, what it reached and cost."""
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gradnet.checkpoints.fingerprint import weights_fingerprint
+from gradnet.core.flops import forward_flops
+from gradnet.core.reproducibility import hardware
+from gradnet.data.problem import Problem
+from gradnet.errors import GradnetError
+from gradnet.experiments.run_folder import RunFolder
+from gradnet.growth.frozen_trunk import training_step_flops
+from gradnet.growth.grown_network import GrownNetwork, save_grown
+from gradnet.growth.method import GrowthMethod
+from gradnet.growth.replay import replay
+from gradnet.growth.run import Growth, grow
+from gradnet.growth.stage_files import remove_stage_files
+from gradnet.training.supervised import SupervisedTask, evaluate
+
+logger = logging.getLogger("gradnet")
+
+
+class GrowthStudy:
+    """A run folder of growth runs on one problem.
+
+    Args:
+        problem: all of its training images are used, and their validation part.
+        folder: what is finished there is not done again.
+
+    Raises:
+        GradnetError: the folder holds a study on another problem.
+    """
+
+    def __init__(self, problem: Problem, folder: str | Path) -> None:
+        self.problem = problem
+        device = problem.data.x_train.device
+        identity = {"problem": problem.identity, "kind": "growth"}
+        self.folder = RunFolder(folder, identity, hardware(device))
+
+    def run(
+        self,
+        name: str,
+        method: GrowthMethod,
+        seed: int,
+        most_flops: float | None = None,
+        start: GrownNetwork | None = None,
+    ) -> None:
+        """Do one run, unless it is done; a run that was stopped continues.
+
+        Args:
+            name: of the row.
+            method: see :data:`gradnet.growth.GROWTH`.
+            seed: of weights, edits, order and augmentation.
+            most_flops: see :func:`within_flops`.
+            start: the network to begin with, whose own training is not counted; None
+                for the method's first one.
+
+        Raises:
+            GradnetError: the row was made with other settings, the method cannot begin
+                with the start on these images, or the run fails.
+        """
+        samples, shape = self.problem.all_training, self.problem.input_shape
+        problem = self.folder.identity["problem"]
+        if start is not None:
+            start.refuse_others(shape, samples.num_classes, problem)
+        first = None if start is None else start.model
+        if most_flops is not None:
+            method = within_flops(method, self.problem, most_flops, first)
+        key = {"seed": seed, "method": name}
+        settings = {"growth_method": type(method).__name__, **asdict(method)}
+        if first is not None:
+            settings["start"] = weights_fingerprint(first)
+        if self.folder.is_done(key, settings):
+            return
+        checkpoint = self.folder.checkpoint(key)
+        watch = self.folder.watch(key, checkpoint)
+        identity = {**watch.identity, "start": settings.get("start")}
+        edits: list[dict[str, Any]] = []
+        growth = grow(
+            method,
+            samples,
+            seed=seed,
+            watch=replace(watch, identity=identity),
+            on_edit=edits.append,
+            start=first,
+        )
+        save_grown(
+            self.folder.path / "networks" / f"seed-{seed}" / f"{name}.safetensors",
+            growth,
+            method,
+            seed,
+            shape,
+            samples.num_classes,
+            start,
+            problem,
+        )
+        self.folder.metrics.replace({**key, "event": "edit"}, edits)
+        self.folder.finish(key, self._row(growth, method), settings)
+        remove_stage_files(checkpoint)
+
+    def _row(self, growth: Growth, method: GrowthMethod) -> dict[str, Any]:
+        test = evaluate(growth.model, self.problem.test)
+        batch_size, samples = method.training.batch_size, self.problem.all_training
+        last = growth.history.records[-1]
+        probe = self.problem.augmentation.evaluate(self.problem.data.x_train[:2])
+        return {
+            "test_accuracy": test["accuracy"],
+            "test_loss": test["loss"],
+            "validation_accuracy": last["accuracy"],
+            "validation_loss": last["loss"],
+            "steps": last["step"],
+            "samples_seen": last["step"] * min(batch_size, len(samples.train)),
+            "edits": len(growth.history.edits),
+            "largest_difference": max(
+                (edit["largest_difference"] for edit in growth.history.edits),
+                default=0.0,
+            ),
+            "parameters": growth.parameters,
+            "inference_flops": forward_flops(growth.model, probe),
+            "training_flops": growth.flops.total,
+            "training_flops_by_kind": asdict(growth.flops),
+            "training_seconds": growth.training_seconds,
+            "seconds": growth.seconds,
+        }
+
+
+def within_flops(
+    method: GrowthMethod,
+    problem: Problem,
+    most_flops: float,
+    start: nn.Module | None = None,
+) -> GrowthMethod:
+    """The method, with as many steps as these FLOPs of training allow.
+
+    Args:
+        method: that does not grow.
+        problem: what it is trained on.
+        most_flops: for all steps together.
+        start: the network to begin with; None for the method's own.
+
+    Raises:
+        GradnetError: it grows, so that its steps differ in cost; or not one step fits.
+    """
+    if method.edits:
+        raise GradnetError(
+            "most_flops is for a network that does not grow; give the other one "
+            "--training.steps"
+        )
+    samples = problem.all_training
+    probe = problem.augmentation.evaluate(problem.data.x_train[:2])
+    model = replay(method, 0, 0, probe, samples.num_classes, start=start)
+    method.freeze(model, 0)
+    task = SupervisedTask(model, samples, method.training.batch_size, seed=0)
+    each = training_step_flops(task, probe).total
+    steps = int(most_flops / each)
+    if steps < 1:
+        raise GradnetError(f"one step takes {each:.3g} FLOPs, more than {most_flops:g}")
+    return replace(method, training=replace(method.training, steps=steps))

@@ -1,0 +1,255 @@
+"""Cascade-correlation for images: frozen units, a softmax head, mini-batches.
+
+After Fahlman and Lebiere 1990. Ours trains the head by the one training loop with
+cross-entropy, candidates by Adam on batches, and may install several units at once,
+side by side, each chosen for what those before it left unexplained.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gradnet.core.flops import forward_flops
+from gradnet.core.reproducibility import isolated_randomness
+from gradnet.data.problem import Samples
+from gradnet.errors import GradnetError
+from gradnet.growth.frozen_trunk import between
+from gradnet.growth.method import EditContext, GrowthMethod
+from gradnet.models import shape_arguments
+from gradnet.models.activations import activation
+from gradnet.models.cascade import Cascade, CascadeLayer
+from gradnet.models.cnn import initialize_lecun_normal
+from gradnet.surgery.edit import Edit, Origin, certify, unchanged
+from gradnet.surgery.masks import has_masks
+from gradnet.training.loop import TrainingSettings
+
+CHUNK = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadeCorrelation(GrowthMethod):
+    """Add units trained to correlate with the errors, and freeze them.
+
+    Attributes:
+        rounds: how often units are added.
+        units: added in each round, side by side.
+        pool: candidates of each round.
+        activation: of units; a name of :data:`gradnet.models.activations.ACTIVATIONS`.
+        candidate_steps: of Adam, on batches of training images without augmentation.
+        candidate_batch: images a step.
+        candidate_rate: of Adam.
+        weight_multiplier: a unit's first weights in the head are minus its correlations
+            times this, as published with 1. That fits sigmoid outputs whose weights
+            start anew in each phase; here 0 leaves the function, and the optimizer's
+            state, as they are, and the weights have a gradient at once.
+    """
+
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            steps=6000, optimizer="adamw", learning_rate=1e-3
+        )
+    )
+    cache_trunk: bool = True
+    rounds: int = 10
+    units: int = 4
+    pool: int = 32
+    activation: str = "tanh"
+    candidate_steps: int = 200
+    candidate_batch: int = 500
+    candidate_rate: float = 0.01
+    weight_multiplier: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            GradnetError: a number is too small, or the activation unknown.
+        """
+        for name in ("units", "candidate_batch"):
+            if getattr(self, name) < 1:
+                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        if self.pool < self.units:
+            raise GradnetError(
+                f"a pool of {self.pool} has no {self.units} units to add; enlarge it"
+            )
+        activation(self.activation)
+
+    @property
+    def preserves_function(self) -> bool:
+        """With a weight multiplier of 0."""
+        return self.weight_multiplier == 0
+
+    @property
+    def edits(self) -> int:
+        """One a round."""
+        return self.rounds
+
+    def initial_model(
+        self, input_shape: tuple[int, int, int], num_classes: int
+    ) -> nn.Module:
+        """A linear classifier."""
+        shape = shape_arguments(input_shape, num_classes)
+        return Cascade(
+            shape["in_channels"],
+            shape["image_size"],
+            shape["num_classes"],
+            activation=self.activation,
+        )
+
+    def begin_with(
+        self, start: nn.Module, input_shape: tuple[int, int, int], num_classes: int
+    ) -> nn.Module:
+        """A copy of a cascade, whatever units it has.
+
+        Raises:
+            GradnetError: it is another network, or weights of it are deleted.
+        """
+        if not isinstance(start, Cascade) or has_masks(start):
+            raise GradnetError(
+                "cascade-correlation goes on with what cascade-correlation found, not "
+                f"with {'a pruned' if has_masks(start) else 'this'} "
+                f"{type(start).__name__}"
+            )
+        return copy.deepcopy(start)
+
+    def edit(self, model: nn.Module, context: EditContext) -> Edit:
+        """Add the best of a pool; untrained ones where nothing may be learned."""
+        if not isinstance(model, Cascade):
+            raise GradnetError("cascade-correlation grows a Cascade of gradnet.models")
+        like = model.head.weight
+        columns, flops = model.head.in_features, 0.0
+        with isolated_randomness():
+            torch.manual_seed(context.torch_seed)
+            candidates = CascadeLayer(columns, self.pool, self.activation)
+            initialize_lecun_normal(candidates)
+        candidates.to(like)
+        best = torch.arange(self.units)
+        weights = like.new_zeros(len(like), self.units)
+        if context.samples is not None and not context.is_replayed:
+            self._train(candidates, model, context.samples, context.generator())
+            best, correlations = self._choose(candidates, model, context.samples)
+            weights = -self.weight_multiplier * correlations
+            flops = self._flops(model, columns, context)
+        layer = CascadeLayer(columns, self.units, self.activation).to(like)
+        layer.linear.load_state_dict(
+            {k: v[best] for k, v in candidates.linear.state_dict().items()}
+        )
+        return replace(_install(model, layer, weights, context.probe), flops=flops)
+
+    def freeze(self, model: nn.Module, stage: int) -> None:
+        """Only the head trains."""
+        model.requires_grad_(False)
+        model.get_submodule("head").requires_grad_(True)
+
+    def _train(
+        self,
+        candidates: CascadeLayer,
+        model: Cascade,
+        samples: Samples,
+        generator: torch.Generator,
+    ) -> None:
+        """Let candidates correlate with the residuals of batches."""
+        optimizer = torch.optim.Adam(candidates.parameters(), lr=self.candidate_rate)
+        for _ in range(self.candidate_steps):
+            places = torch.randint(
+                len(samples.train), (self.candidate_batch,), generator=generator
+            )
+            columns, residual = _residuals(model, samples, samples.train[places])
+            residual = residual - residual.mean(0)
+            with torch.enable_grad():
+                values = candidates.units(columns)
+                covariances = values.T @ residual / residual.square().sum()
+                loss = -covariances.abs().sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    def _choose(
+        self, candidates: CascadeLayer, model: Cascade, samples: Samples
+    ) -> tuple[Tensor, Tensor]:
+        """The units to install ``(H,)``, and their correlations ``(K, H)``."""
+        found = []
+        with torch.no_grad():
+            for columns, residual in _chunks(model, samples):
+                found.append((candidates.units(columns), residual))
+        values, residuals = (torch.cat(parts) for parts in zip(*found, strict=True))
+        residuals = residuals - residuals.mean(0)
+        correlations = residuals.T @ values / residuals.square().sum()
+        best = choose_units(values - values.mean(0), residuals, self.units)
+        return best, correlations[:, best]
+
+    def _flops(self, model: Cascade, columns: int, context: EditContext) -> float:
+        """What training and judging the candidates took."""
+        assert context.samples is not None
+        trained = self.candidate_steps * self.candidate_batch
+        judged = len(context.samples.train)
+        # The gradient of their weights takes as many as their values.
+        once = 2 * columns * self.pool
+        through = forward_flops(model, context.probe) * (trained + judged)
+        return through + once * (2 * trained + judged)
+
+
+def _install(
+    model: Cascade, layer: CascadeLayer, weights: Tensor, probe: Tensor
+) -> Edit:
+    """The network with the layer before its head, which gives it these weights."""
+    old, added = model.head, weights.shape[1]
+    grown = copy.deepcopy(model)
+    del grown.head
+    grown.add_module(f"units{len(grown)}", layer)
+    head = nn.Linear(old.in_features + added, old.out_features).to(old.weight)
+    head.load_state_dict(
+        {"weight": torch.cat([old.weight, weights], 1), "bias": old.bias}
+    )
+    grown.add_module("head", head)
+    index = torch.cat([torch.arange(old.in_features), torch.full((added,), -1)])
+    origins = unchanged(model) | {"head.weight": Origin("head.weight", {1: index})}
+    return certify(model, grown.train(model.training), origins, probe)
+
+
+def _residuals(
+    model: Cascade, samples: Samples, indices: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the head sees of some images ``(N, I)``, and its residuals ``(N, K)``."""
+    device = samples.images.device
+    images = samples.images[indices.to(device)]
+    labels = samples.labels[indices.to(device)]
+    with torch.no_grad():
+        columns = samples.augmentation.evaluate(images).to(model.head.weight)
+        columns = between(model, 0, len(model) - 1)(columns)
+        probabilities = model.head(columns).softmax(1)
+    return columns, probabilities - functional.one_hot(labels, probabilities.shape[1])
+
+
+def _chunks(model: Cascade, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same of all training images, chunk after chunk."""
+    for indices in samples.train.split(CHUNK):
+        yield _residuals(model, samples, indices)
+
+
+def choose_units(values: Tensor, residuals: Tensor, count: int) -> Tensor:
+    """The best candidates, each for what the ones before it left unexplained.
+
+    Args:
+        values: of the candidates, with mean zero ``(N, C)``.
+        residuals: with mean zero, ``(N, K)``.
+        count: of candidates to choose.
+
+    Returns:
+        Their places ``(count,)``, the best first.
+    """
+    chosen: list[int] = []
+    scores = (values.T @ residuals).abs().sum(1)
+    for _ in range(count):
+        scores[chosen] = -1
+        best = int(scores.argmax())
+        chosen.append(best)
+        direction = functional.normalize(values[:, best], dim=0)
+        values = values - direction[:, None] * (direction @ values)
+        residuals = residuals - direction[:, None] * (direction @ residuals)
+        scores = (values.T @ residuals).abs().sum(1)
+    return torch.tensor(chosen)

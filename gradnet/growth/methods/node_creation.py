@@ -1,0 +1,241 @@
+"""Dynamic node creation for networks of several layers, in mini-batches.
+
+The rule of Ash (1989), see :mod:`gradnet.constructive.node_creation`, on an error
+that is smoothed: the mean loss of the batches between two evaluations. On the loss of
+single batches, noise alone would be taken for a flat curve, or hide one.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gradnet.core.flops import training_flops
+from gradnet.core.reproducibility import make_generator
+from gradnet.errors import GradnetError
+from gradnet.growth.method import EditContext, GrowthHistory, Schedule
+from gradnet.growth.methods.named_network import NamedNetwork
+from gradnet.surgery.edit import Edit, certify
+from gradnet.surgery.widen import widen
+from gradnet.training.loop import TrainingSettings
+
+DECISION_SAMPLES = 1000
+# Of buffers of the network, before the name of a parameter: its newest entries.
+NEWEST = "newest_entries_of_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeCreation(NamedNetwork):
+    """Add units to the hidden layers of a small network when its loss has flattened.
+
+    Attributes:
+        layers: that may get units, in turn.
+        nodes: units of an edit.
+        most_edits: of a run.
+        threshold: add units when the training loss fell by less than this part of the
+            loss at the last addition ...
+        window: ... within so many evaluations, all since the last addition.
+        growth: its patience and gain are not used; first and every still are the
+            latest steps.
+        place: round-robin (each layer in turn), random, or largest-gradient (the layer
+            whose new units would have the largest gradient, which left the first layer
+            too narrow and was worst: benchmarks/growth/README.md).
+        weight_range: new units' incoming weights are uniform between minus and plus
+            this part of the layer's mean magnitude; their outgoing ones too, where
+            ``preserving`` is false.
+        preserving: outgoing weights of new units start at zero: the function stays.
+        frozen: after an addition, only the newest units and the outputs train; the
+            paper rejects that. For networks without norms. What is frozen lies in one
+            tensor with what trains, so its gradient is masked: it stays only without
+            weight decay, and the optimizer begins anew.
+    """
+
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            steps=6000, learning_rate=0.05, weight_decay=0.0, evaluate_every=100
+        )
+    )
+    growth: Schedule = field(default_factory=lambda: Schedule(patience=1, gain=0.0))
+    model_args: dict[str, Any] = field(default_factory=lambda: {"hidden": [4, 4]})
+    layers: list[str] = field(default_factory=lambda: ["linear0", "linear1"])
+    nodes: int = 4
+    most_edits: int = 30
+    threshold: float = 0.05
+    window: int = 3
+    place: Literal["largest-gradient", "round-robin", "random"] = "round-robin"
+    weight_range: float = 1.0
+    preserving: bool = True
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            GradnetError: a number is too small, no layer may grow, or what is frozen
+                would decay.
+        """
+        for name in ("nodes", "window"):
+            if getattr(self, name) < 1:
+                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        if not self.layers:
+            raise GradnetError("name at least one of layers to add units to")
+        if self.frozen and self.training.weight_decay:
+            raise GradnetError(
+                "frozen weights would decay; set training.weight_decay to 0"
+            )
+
+    @property
+    def preserves_function(self) -> bool:
+        """With outgoing weights that start at zero."""
+        return self.preserving
+
+    @property
+    def carries_optimizer(self) -> bool:
+        """Old weights go on, and with them their momentum, as in the paper."""
+        return not self.frozen
+
+    @property
+    def edits(self) -> int:
+        """At most so many."""
+        return self.most_edits
+
+    def is_due(self, history: GrowthHistory) -> bool:
+        """The paper's rule on the training loss between evaluations."""
+        # The first record of a stage is that of the edit: nothing was trained yet.
+        stage = [r for r in history.records if r["stage"] == history.stage]
+        losses = [record["train_loss"] for record in stage[1:]]
+        before = history.records[: -len(stage)]
+        if before and before[-1]["train_loss"]:  # 0 where nothing was trained yet
+            losses.insert(0, before[-1]["train_loss"])  # at the last addition
+        if history.stage >= self.edits or len(losses) <= self.window:
+            return False
+        return losses[-1 - self.window] - losses[-1] < self.threshold * losses[0]
+
+    def edit(self, model: nn.Module, context: EditContext) -> Edit:
+        """Add units to one of the layers; which one is the edit's choice."""
+        if context.choice is not None:
+            return self._with_units(model, context.choice, context)
+        if self.place != "largest-gradient" or len(self.layers) == 1:
+            return self._with_units(model, self._next(context), context)
+        edits = {
+            layer: self._with_units(model, layer, context) for layer in self.layers
+        }
+        x, y = _batch(context)
+        for edit in edits.values():  # whatever was frozen before
+            edit.model.requires_grad_(True)
+        sizes = {layer: _new_gradient(edit, x, y) for layer, edit in edits.items()}
+        chosen = edits[max(sizes, key=lambda layer: sizes[layer])]
+        spent = sum(training_flops(e.model, x).total for e in edits.values()) * len(x)
+        return replace(chosen, flops=spent)
+
+    def freeze(self, model: nn.Module, stage: int) -> None:
+        """In the frozen form, the newest units and the outputs train; else all does."""
+        model.requires_grad_(True)
+        if not self.frozen or stage == 0:
+            return
+        newest = dict(model.named_buffers(recurse=False))
+        *_, outputs = (m for m in model.modules() if isinstance(m, nn.Linear))
+        kept = {id(parameter) for parameter in outputs.parameters()}
+        for name, parameter in model.named_parameters():
+            mask = newest.get(_newest(name))
+            if id(parameter) in kept:
+                continue
+            if mask is None:
+                parameter.requires_grad_(False)
+            else:
+                parameter.register_hook(mask.mul)
+
+    def _next(self, context: EditContext) -> str:
+        number = context.stage - 1
+        if self.place == "random":
+            generator = make_generator("place", context.seed, context.stage)
+            number = int(torch.randint(len(self.layers), (1,), generator=generator))
+        return self.layers[number % len(self.layers)]
+
+    def _with_units(self, model: nn.Module, layer: str, context: EditContext) -> Edit:
+        generator = context.generator()
+        old = dict(model.named_modules()).get(layer)
+        if not isinstance(getattr(old, "weight", None), Tensor):
+            raise GradnetError(
+                f"no layer {layer!r} with a weight in {type(model).__name__}; name "
+                "hidden layers of it as layers"
+            )
+        assert old is not None
+        edit = widen(
+            model,
+            layer,
+            len(old.weight) + self.nodes,
+            probe=context.probe,
+            generator=generator,
+            initialization="random-pad",
+        )
+        with torch.no_grad():
+            for name, (weight, is_new, dimension) in _new_entries(edit).items():
+                reach = self.weight_range * model.get_parameter(name).abs().mean()
+                drawn = torch.rand(weight.shape, generator=generator).to(weight)
+                fresh = (2 * drawn - 1) * reach
+                outgoing = dimension == 1
+                fresh = (
+                    torch.zeros_like(fresh) if outgoing and self.preserving else fresh
+                )
+                weight.copy_(torch.where(is_new, fresh, weight))
+        if self.frozen:
+            _mark_newest(edit)
+        certified = certify(model, edit.model, edit.origins, context.probe)
+        return replace(certified, choice=layer)
+
+
+def _new_entries(edit: Edit) -> dict[str, tuple[Tensor, Tensor, int]]:
+    """Parameters with fresh entries: where those are, and along which dimension."""
+    found: dict[str, tuple[Tensor, Tensor, int]] = {}
+    for name, parameter in edit.model.named_parameters():
+        for dimension, index in edit.origins[name].indices.items():
+            if (index < 0).any():
+                shape = [1] * parameter.ndim
+                shape[dimension] = -1
+                is_new = (index < 0).to(parameter.device).reshape(shape)
+                found[name] = parameter, is_new, dimension
+    return found
+
+
+def _newest(name: str) -> str:
+    """The name of a buffer for a parameter; it may have no dots."""
+    return NEWEST + name.replace(".", "-")
+
+
+def _mark_newest(edit: Edit) -> None:
+    """Note in the network, but not in its state, which entries are the newest."""
+    model = edit.model
+    for name, _ in list(model.named_buffers(recurse=False)):
+        if name.startswith(NEWEST):
+            delattr(model, name)
+    for name, (weight, is_new, _) in _new_entries(edit).items():
+        mask = is_new.expand_as(weight).to(weight)
+        model.register_buffer(_newest(name), mask, persistent=False)
+
+
+def _batch(context: EditContext) -> tuple[Tensor, Tensor]:
+    """Training images and labels that a choice is made by."""
+    if context.samples is None:
+        raise GradnetError("the place of new units is chosen by samples; give some")
+    samples = context.samples
+    generator = make_generator("choice", context.seed, context.stage)
+    order = torch.randperm(len(samples.train), generator=generator)
+    indices = samples.train[order[:DECISION_SAMPLES]].to(samples.images.device)
+    return samples.augmentation.evaluate(samples.images[indices]), samples.labels[
+        indices
+    ]
+
+
+def _new_gradient(edit: Edit, x: Tensor, y: Tensor) -> float:
+    """The length of the loss gradient along all fresh entries."""
+    edit.model.zero_grad()
+    functional.cross_entropy(edit.model(x), y).backward()
+    total = 0.0
+    for weight, is_new, _ in _new_entries(edit).values():
+        if weight.grad is not None:
+            total += float(torch.where(is_new, weight.grad, 0).square().sum())
+    edit.model.zero_grad()
+    return total**0.5

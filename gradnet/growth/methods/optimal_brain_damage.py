@@ -1,0 +1,238 @@
+"""Optimal Brain Damage: train, delete the weights of least saliency, retrain, again.
+
+LeCun, Denker and Solla, NIPS 2 (1990). Weights that are deleted stay zero; units that
+are removed are gone. By magnitude and at random, too, as the baselines.
+"""
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.core.flops import count_flops
+from gradnet.curvature.diagonal import CurvatureName, curvature_diagonal
+from gradnet.errors import GradnetError
+from gradnet.growth.method import EditContext, Schedule
+from gradnet.growth.methods.named_network import NamedNetwork
+from gradnet.growth.saliency import (
+    Ranking,
+    chance,
+    damage,
+    magnitude,
+    remove_weakest_units,
+    unit_scores,
+    without_weakest,
+)
+from gradnet.surgery.composition import compose
+from gradnet.surgery.edit import Edit, Origin, certify
+from gradnet.surgery.masks import (
+    count_remaining,
+    masks_of,
+    original_name,
+    with_masks,
+    without_masks,
+)
+from gradnet.training.loop import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruning(NamedNetwork):
+    """What Optimal Brain Damage and Surgeon share.
+
+    Attributes:
+        training: of the whole network; no weight decay by default, for both methods
+            presume a minimum of the error itself.
+        growth: when is pruned: after the first training, then after each retraining.
+        retraining_rate: of that learning rate, once something is deleted.
+        rounds: how often weights are deleted.
+        fraction: of the weights that are left, deleted in a round.
+        curvature_samples: of the training part, drawn anew each round.
+    """
+
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            steps=12000, learning_rate=0.02, weight_decay=0.0, evaluate_every=600
+        )
+    )
+    growth: Schedule = field(default_factory=lambda: Schedule(first=6000, every=600))
+    retraining_rate: float = 0.5
+    rounds: int = 10
+    fraction: float = 0.1
+    curvature_samples: int = 5000
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            GradnetError: a number is out of its range.
+        """
+        if self.rounds < 1 or self.curvature_samples < 1:
+            raise GradnetError(
+                f"rounds is {self.rounds}, curvature_samples {self.curvature_samples}; "
+                "both must be >= 1"
+            )
+        if not 0 < self.fraction < 1:
+            raise GradnetError(f"fraction is {self.fraction}; give one between 0 and 1")
+
+    @property
+    def preserves_function(self) -> bool:
+        """Never: something is lost."""
+        return False
+
+    @property
+    def edits(self) -> int:
+        """One a round."""
+        return self.rounds
+
+    @property
+    def takes_masks(self) -> bool:
+        """They do: more are deleted."""
+        return True
+
+    def training_at(self, stage: int) -> TrainingSettings:
+        """The settings, with the rate of retraining after the first stage."""
+        if stage == 0:
+            return self.training
+        rate = self.training.learning_rate * self.retraining_rate
+        return replace(self.training, learning_rate=rate)
+
+    def edit(self, model: nn.Module, context: EditContext) -> Edit:
+        """Delete weights, which then stay zero.
+
+        Parameters are counted in the certificate as far as they are not deleted.
+
+        Raises:
+            GradnetError: there are no samples to learn from.
+        """
+        plain, kept = without_masks(model).eval(), masks_of(model)
+        pruned_to = [(plain, kept)]
+        flops = 0.0
+        if not context.is_replayed:
+            flops = count_flops(
+                lambda: pruned_to.append(self.prune(plain, kept, context))
+            )
+        plain, kept = pruned_to[-1]
+        pruned = with_masks(plain, kept).train(model.training)
+        origins = {name: Origin(name) for name in model.state_dict()}
+        for name in kept:
+            before, after = original_name(model, name), original_name(pruned, name)
+            origins[after] = Origin(before)
+        edit = certify(model, pruned, origins, context.probe)
+        counts = count_remaining(model), count_remaining(pruned)
+        certificate = replace(edit.certificate, parameters=counts)
+        return replace(edit, certificate=certificate, flops=flops)
+
+    @abstractmethod
+    def prune(
+        self, model: nn.Module, kept: Mapping[str, Tensor], context: EditContext
+    ) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Choose what to delete.
+
+        Args:
+            model: in evaluation mode, without masks; may be changed.
+            kept: weight name -> what is not deleted yet, bool ``(*shape)``.
+            context: of the edit.
+
+        Returns:
+            The network, whose weights may be others, and what is kept then.
+        """
+
+    def learned_from(self, context: EditContext) -> tuple[Tensor, Tensor]:
+        """Images ``(N, channels, h, w)`` and labels ``(N,)``, drawn for this edit.
+
+        Raises:
+            GradnetError: there are none.
+        """
+        samples = context.samples
+        if samples is None:
+            raise GradnetError(
+                "second derivatives are those of the error on training images, and "
+                "there are none here; give the edit's context its samples"
+            )
+        order = torch.randperm(len(samples.train), generator=context.generator())
+        chosen = samples.train[order[: self.curvature_samples]]
+        chosen = chosen.to(samples.images.device)
+        x = samples.augmentation.evaluate(samples.images[chosen])
+        return x, samples.labels[chosen]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimalBrainDamage(Pruning):
+    """Train a network, delete its least salient weights, retrain, and again.
+
+    Biases and norms are never deleted.
+
+    Attributes:
+        criterion: obd (saliency), magnitude or random: the baselines.
+        curvature: gauss_newton, hessian (small networks), levenberg_marquardt or
+            recursion (as published; Sequential networks): see
+            :mod:`gradnet.curvature.diagonal`.
+        ranking: global, or layer by layer.
+        units: layers of which whole units are removed, so that the network really
+            shrinks; then the fraction is that of each layer's units, one at least.
+            Empty deletes single weights.
+    """
+
+    criterion: Literal["obd", "magnitude", "random"] = "obd"
+    curvature: CurvatureName = "gauss_newton"
+    ranking: Ranking = "global"
+    units: list[str] = field(default_factory=list)
+
+    @property
+    def takes_masks(self) -> bool:
+        """They do, but where units are removed."""
+        return not self.units
+
+    def edit(self, model: nn.Module, context: EditContext) -> Edit:
+        """Delete weights, which then stay zero, or remove units.
+
+        Raises:
+            GradnetError: there are no samples to learn from, or the units of a layer
+                cannot be removed.
+        """
+        if self.units:
+            return self._remove_units(model, context)
+        return super().edit(model, context)
+
+    def prune(
+        self, model: nn.Module, kept: Mapping[str, Tensor], context: EditContext
+    ) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Delete the weights of the lowest scores."""
+        scores = self.scores(model, context)
+        return model, without_weakest(scores, kept, self.fraction, self.ranking)
+
+    def scores(self, model: nn.Module, context: EditContext) -> dict[str, Tensor]:
+        """Weight name -> score ``(*shape)`` by the criterion.
+
+        Raises:
+            GradnetError: there are no samples to learn from.
+        """
+        if self.criterion == "random":
+            return chance(model, context.generator())
+        if self.criterion == "magnitude":
+            return magnitude(model)
+        x, y = self.learned_from(context)
+        return damage(model, curvature_diagonal(model, x, y, self.curvature))
+
+    def _remove_units(self, model: nn.Module, context: EditContext) -> Edit:
+        plain, probe = copy.deepcopy(model).eval(), context.probe
+        # Any units will do where the weights are loaded afterwards.
+        found = [magnitude(plain)]
+        flops = 0.0
+        if not context.is_replayed:
+            flops = count_flops(lambda: found.append(self.scores(plain, context)))
+        weights = found[-1]
+        # All are scored before any is removed: then the scores fit no more.
+        scores = {n: unit_scores(plain, n, weights, probe) for n in self.units}
+        edits: list[Edit] = []
+        for name, of_units in scores.items():
+            many = math.floor(self.fraction * len(of_units) + 1e-9)
+            count = min(max(many, 1), len(of_units) - 1)
+            now = edits[-1].model if edits else model
+            edits.append(remove_weakest_units(now, name, of_units, count, probe))
+        return replace(compose(edits, probe), flops=flops)

@@ -1,0 +1,157 @@
+"""One shard of a store: a safetensors file whose bytes depend on its rows alone."""
+
+import json
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from gradnet.errors import GradnetError
+from gradnet.store.manifest import StorePlan
+
+METADATA = "gradnet"
+REMEDY = (
+    "delete it and run again what wrote the store: only this shard is then made anew"
+)
+SAFETENSORS_DTYPES = {
+    torch.int64: "I64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard, its tensors mapped from the file.
+
+    Attributes:
+        path: of the file.
+        samples: which samples it holds.
+        tensors: name -> tensor, as :attr:`StorePlan.tensors` names them.
+        crc32: of the data, as it was when it was written, in hexadecimal.
+    """
+
+    path: Path
+    samples: range
+    tensors: dict[str, Tensor]
+    crc32: str
+
+    def verify(self) -> None:
+        """Read all of it and compare with the checksum.
+
+        Raises:
+            GradnetError: some bytes are not those that were written.
+        """
+        checksum = 0
+        for tensor in self.tensors.values():
+            checksum = zlib.crc32(memory_of(tensor), checksum)
+        if f"{checksum:08x}" != self.crc32:
+            raise GradnetError(
+                f"{self.path} is damaged: its checksum is {checksum:08x}, it was "
+                f"{self.crc32} when it was written; {REMEDY}"
+            )
+
+
+def shard_name(number: int) -> str:
+    """The file name of a shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def shard_views(plan: StorePlan, number: int, buffer: Tensor) -> dict[str, Tensor]:
+    """A shard's tensors as views of one buffer, in the order of the file.
+
+    Args:
+        plan: of the store.
+        number: of the shard.
+        buffer: ``(bytes,)`` uint8, at least as long as the data of the shard.
+    """
+    rows, end, views = plan.shard_rows(number), 0, {}
+    for name, (shape, dtype) in plan.tensors.items():
+        start, end = end, end + rows * math.prod(shape) * dtype.itemsize
+        views[name] = buffer[start:end].view(dtype).view(rows, *shape)
+    return views
+
+
+def shard_header(plan: StorePlan, number: int, crc32: int) -> bytes:
+    """What stands before the data in a shard's file: nothing that a rerun changes."""
+    # The library's save_file would leave nameless files behind when it is killed, and
+    # writes the keys of its metadata in random order.
+    rows, end = plan.shard_rows(number), 0
+    samples = plan.shard_samples(number)
+    about = {
+        "manifest": plan.digest,
+        "samples": [samples.start, samples.stop],
+        "crc32": f"{crc32:08x}",
+    }
+    header: dict[str, Any] = {"__metadata__": {METADATA: json.dumps(about)}}
+    for name, (shape, dtype) in plan.tensors.items():
+        start, end = end, end + rows * math.prod(shape) * dtype.itemsize
+        header[name] = {
+            "dtype": SAFETENSORS_DTYPES[dtype],
+            "shape": [rows, *shape],
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def shard_size(plan: StorePlan, number: int) -> int:
+    """Bytes of a shard's file."""
+    header = shard_header(plan, number, 0)
+    return len(header) + plan.shard_rows(number) * plan.row_bytes
+
+
+def refuse_truncated(plan: StorePlan, number: int, size: int, place: str) -> None:
+    """Raise where the file of a shard has not the size that was planned.
+
+    Raises:
+        GradnetError: names the shard and both sizes.
+    """
+    expected = shard_size(plan, number)
+    if size != expected:
+        raise GradnetError(
+            f"{shard_name(number)} in {place} is damaged: it has {size:,} bytes of "
+            f"{expected:,}; {REMEDY}"
+        )
+
+
+def open_shard(path: Path, plan: StorePlan, number: int) -> Shard:
+    """Map a shard's file; nothing of its data is read.
+
+    Raises:
+        GradnetError: it is truncated, no safetensors file, or not the shard ``number``
+            of this store.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})[METADATA])
+            tensors = {name: file.get_tensor(name) for name in plan.tensors}
+        checksum = about["crc32"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise GradnetError(f"{path} is no whole shard ({error}); {REMEDY}") from None
+    samples, rows = plan.shard_samples(number), plan.shard_rows(number)
+    if (
+        about.get("manifest") != plan.digest
+        or about.get("samples") != [samples.start, samples.stop]
+        or any(
+            (tensors[name].shape, tensors[name].dtype) != ((rows, *shape), dtype)
+            for name, (shape, dtype) in plan.tensors.items()
+        )
+    ):
+        raise GradnetError(
+            f"{path} is not shard {number} of this store, though it has its name; "
+            + REMEDY
+        )
+    return Shard(path, samples, tensors, checksum)
+
+
+def memory_of(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor, not copied."""
+    return tensor.view(-1).view(torch.uint8).numpy().data

@@ -1,0 +1,284 @@
+"""Writing of a store, shard by shard; what a kill interrupts, the next run ends."""
+
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradnet.errors import GradnetError
+from gradnet.store.filesystem import Lock, Place, open_place
+from gradnet.store.manifest import MANIFEST, StorePlan, readable_bytes
+from gradnet.store.shard import (
+    memory_of,
+    refuse_truncated,
+    shard_header,
+    shard_name,
+    shard_size,
+    shard_views,
+)
+
+Rows = Mapping[str, Tensor]
+MakeRows = Callable[[int, int], Iterable[Rows]]
+
+# Numbers that are copied and checked at once: they stay in the cache, and torch gives
+# them to one thread, which does not wait for another that shares its core.
+PIECE = 32_768
+
+
+@dataclass(frozen=True)
+class Survey:
+    """How far a store is.
+
+    Attributes:
+        missing: numbers of the shards that are still to be written.
+        samples: how many samples those have.
+        bytes: of their files.
+        free_bytes: at the place; None where that is not known.
+    """
+
+    missing: tuple[int, ...]
+    samples: int
+    bytes: int
+    free_bytes: int | None
+
+
+def survey(
+    place: str, plan: StorePlan, shards: tuple[int, int] | None = None
+) -> Survey:
+    """What :func:`write_store` would have to do; nothing is written.
+
+    Args:
+        place: of the store; it need not exist.
+        plan: what the store shall hold.
+        shards: as for :func:`write_store`.
+
+    Raises:
+        GradnetError: a store with another plan stands there, a finished shard is
+            truncated, or there is no such share of the shards.
+    """
+    return _survey(open_place(place), plan, shards)
+
+
+def write_store(
+    place: str,
+    plan: StorePlan,
+    make_rows: MakeRows,
+    shards: tuple[int, int] | None = None,
+    on_progress: Callable[[int], object] = lambda samples: None,
+) -> None:
+    """Write the shards of a store that are not there yet.
+
+    A shard is put together in memory, which takes as much as a shard and a chunk of
+    rows, written to a temporary name, flushed to the disk and renamed. Whenever the
+    process is killed, finished shards stay, and the store that the next run ends has
+    the same bytes as one that was never interrupted, if ``make_rows`` gives the same
+    rows.
+
+    Several runs can share the work by ``shards``. In a local folder, two runs never
+    write the same shard: the second ends with an error. Behind a URL nothing is locked.
+
+    Args:
+        place: a folder, or a URL that fsspec knows.
+        plan: what the store shall hold.
+        make_rows: is called with ``start, stop`` and yields the rows of these samples
+            in order, any number n of samples at a time: ``block/<name>`` ``(n C, D)``
+            in the plan's dtype; ``index`` (position in the data), ``label`` and
+            ``target`` ``(n C,)`` int64; ``logits`` ``(n C, K)`` float32. They are
+            copied, so the next may overwrite them.
+        shards: ``(i, n)`` leaves to this run the shards whose number modulo n is i.
+        on_progress: called with the number of samples just done.
+
+    Raises:
+        GradnetError: the store was made with another plan (the first field that differs
+            is named), does not fit the free space, is being written by another run, or
+            cannot be written; rows have another shape or dtype than planned, or are not
+            finite.
+    """
+    files = open_place(place)
+    found = _survey(files, plan, shards)
+    if found.free_bytes is not None and found.bytes > found.free_bytes:
+        raise GradnetError(
+            f"{place} has {readable_bytes(found.free_bytes)} free, the store needs "
+            f"{readable_bytes(found.bytes)} more; free some space, or store fewer "
+            "samples, labels or coordinates, or a smaller dtype"
+        )
+    _write_manifest(files, plan)
+    _clear_locks_of_the_dead(files, plan, shards)
+    if found.missing:
+        _write_missing(files, plan, found.missing, make_rows, on_progress)
+
+
+def _write_missing(
+    files: Place,
+    plan: StorePlan,
+    missing: tuple[int, ...],
+    make_rows: MakeRows,
+    on_progress: Callable[[int], object],
+) -> None:
+    most_rows = max(map(plan.shard_rows, missing))
+    buffer = torch.empty(most_rows * plan.row_bytes, dtype=torch.uint8)
+    held: Lock | None = None
+    try:
+        for number in missing:
+            # The next lock before the last is given back: a second run on the same
+            # shards finds no gap to slip in.
+            following = files.lock(_lock_name(number))
+            if held is not None:
+                held.release()
+            held = following
+            if not files.exists(shard_name(number)):
+                _write_shard(files, plan, number, buffer, make_rows, on_progress)
+            else:  # by another run, since the survey
+                on_progress(len(plan.shard_samples(number)))
+    finally:
+        if held is not None:
+            held.release()
+
+
+def _survey(files: Place, plan: StorePlan, shards: tuple[int, int] | None) -> Survey:
+    sizes = files.sizes()
+    if MANIFEST in sizes:
+        stored = StorePlan.from_manifest(files.read(MANIFEST), files.name)
+        plan.refuse_another(stored, files.name)
+    missing, free = [], files.free_bytes()
+    for number in _share(plan, shards):
+        size = sizes.get(shard_name(number))
+        if size is None:
+            missing.append(number)
+            # What a killed writer left of it will be deleted before it is written.
+            stale = [n for n in sizes if n.startswith(f"{shard_name(number)}.")]
+            free = None if free is None else free + sum(sizes[n] for n in stale)
+        else:
+            refuse_truncated(plan, number, size, files.name)
+    return Survey(
+        tuple(missing),
+        sum(len(plan.shard_samples(number)) for number in missing),
+        sum(shard_size(plan, number) for number in missing),
+        free,
+    )
+
+
+def _share(plan: StorePlan, shards: tuple[int, int] | None) -> range:
+    first, step = shards or (0, 1)
+    if not 0 <= first < step:
+        raise GradnetError(
+            f"there is no share {first} of {step}: shares go from 0 to n - 1 of n"
+        )
+    return range(first, plan.num_shards, step)
+
+
+def _lock_name(number: int) -> str:
+    return shard_name(number).removesuffix(".safetensors")
+
+
+def _write_manifest(files: Place, plan: StorePlan) -> None:
+    """Write it where there is none; refuse one of another plan."""
+    sizes = files.sizes()
+    if MANIFEST in sizes and not any(n.startswith(f"{MANIFEST}.") for n in sizes):
+        return
+    lock = files.lock(MANIFEST, wait=True)
+    try:
+        if files.exists(MANIFEST):  # by another run, meanwhile
+            stored = StorePlan.from_manifest(files.read(MANIFEST), files.name)
+            plan.refuse_another(stored, files.name)
+        else:
+            text = json.dumps(plan.manifest, indent=2) + "\n"
+            files.write(MANIFEST, [text.encode()])
+    finally:
+        lock.release()
+
+
+def _clear_locks_of_the_dead(
+    files: Place, plan: StorePlan, shards: tuple[int, int] | None
+) -> None:
+    """Remove the lock files of finished shards that a kill left behind."""
+    sizes = files.sizes()
+    for number in _share(plan, shards):
+        if shard_name(number) in sizes and f"{_lock_name(number)}.lock" in sizes:
+            try:
+                files.lock(_lock_name(number)).release()
+            except GradnetError:
+                continue  # it is not dead
+
+
+def _write_shard(
+    files: Place,
+    plan: StorePlan,
+    number: int,
+    buffer: Tensor,
+    make_rows: MakeRows,
+    on_progress: Callable[[int], object],
+) -> None:
+    samples = plan.shard_samples(number)
+    views = shard_views(plan, number, buffer)
+    row, rows = 0, plan.shard_rows(number)
+    for chunk in make_rows(samples.start, samples.stop):
+        count = _check_chunk(plan, chunk)
+        if row + count > rows:
+            raise GradnetError(_wrong_number_of_rows(samples, row + count, rows))
+        for name, view in views.items():
+            if not _copy(view[row : row + count], chunk[name]):
+                raise GradnetError(_not_finite(name, chunk))
+        row += count
+        on_progress(count // plan.labels_per_sample)
+    if row != rows:
+        raise GradnetError(_wrong_number_of_rows(samples, row, rows))
+    data = memory_of(buffer)[: rows * plan.row_bytes]
+    header = shard_header(plan, number, zlib.crc32(data))
+    files.write(shard_name(number), [header, data])
+
+
+def _wrong_number_of_rows(samples: range, found: int, expected: int) -> str:
+    return (
+        f"samples {samples.start} to {samples.stop - 1} gave {found} rows in place of "
+        f"{expected}; make_rows must yield the samples that it is asked for, once"
+    )
+
+
+def _check_chunk(plan: StorePlan, chunk: Rows) -> int:
+    """The number of rows, when everything has its shape and dtype."""
+    if set(chunk) != set(plan.tensors):
+        odd = sorted(set(chunk) ^ set(plan.tensors))
+        raise GradnetError(
+            f"rows must have {', '.join(plan.tensors)}; missing or unknown: "
+            + ", ".join(odd)
+        )
+    count = len(chunk["index"])
+    if count % plan.labels_per_sample:
+        raise GradnetError(
+            f"{count} rows came at once, at {plan.labels_per_sample} labels a sample; "
+            "make_rows must yield whole samples"
+        )
+    for name, (shape, dtype) in plan.tensors.items():
+        given = chunk[name]
+        if given.shape != (count, *shape) or given.dtype != dtype:
+            raise GradnetError(
+                f"{name} came as {tuple(given.shape)} of {given.dtype}, the plan has "
+                f"{(count, *shape)} of {dtype}"
+            )
+    return count
+
+
+def _copy(target: Tensor, source: Tensor) -> bool:
+    """Copy rows; whether all of them are finite."""
+    is_float, finite = target.is_floating_point(), True
+    flat = source.detach().cpu().reshape(-1)
+    for to, of in zip(target.view(-1).split(PIECE), flat.split(PIECE), strict=True):
+        to.copy_(of)
+        # Least and largest take no memory of their own, and both pass NaN on.
+        if is_float and not all(math.isfinite(end.item()) for end in to.aminmax()):
+            finite = False
+    return finite
+
+
+def _not_finite(name: str, rows: Rows) -> str:
+    row = int(rows[name].isfinite().all(1).logical_not().nonzero()[0])
+    return (
+        f"{name} of sample {int(rows['index'][row])} at label "
+        f"{int(rows['label'][row])} is not finite in {rows[name].dtype}; leave the "
+        "sample out, mend the network, or choose a wider dtype"
+    )

@@ -1,0 +1,205 @@
+"""What an edit of a network is: the new network, where its entries come from, a proof.
+
+An edit never touches the network that it is given: it returns another, which shares no
+memory with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.core.flops import count_parameters, forward_flops
+from gradnet.errors import GradnetError
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the entries of one parameter or buffer of the new network come from.
+
+    Attributes:
+        source: its name in the old network.
+        indices: dimension -> ``(new size,)``, the index in the source of each new
+            index, -1 where the entry is new; a dimension that is not named is as it
+            was.
+        scale: dimension -> ``(new size,)``, what the entries were multiplied by.
+        gradient_scale: dimension -> ``(new size,)``, the gradient of the loss for an
+            entry, divided by that for its source (chain rule; just after the edit).
+    """
+
+    source: str
+    indices: Mapping[int, Tensor] = field(default_factory=dict)
+    scale: Mapping[int, Tensor] = field(default_factory=dict)
+    gradient_scale: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def gather(self, old: Tensor) -> Tensor:
+        """The source's entries at their new places, unscaled; zero where new."""
+        new = old.clone()
+        for dimension, index in self.indices.items():
+            index = index.to(old.device)
+            new = new.index_select(dimension, index.clamp(min=0))
+            new = new * _along(dimension, index >= 0, new)
+        return new
+
+    def scaled(self, old: Tensor) -> Tensor:
+        """The entries of the new tensor, zero where new."""
+        new = self.gather(old)
+        for dimension, factor in self.scale.items():
+            new = new * _along(dimension, factor, new)
+        return new
+
+    def overlay(self, old: Tensor, fresh: Tensor) -> Tensor:
+        """The source's entries, scaled, and those of ``fresh`` where there is none."""
+        is_old = self.gather(torch.ones_like(old, dtype=torch.bool))
+        return torch.where(is_old, self.scaled(old), fresh)
+
+    def gradient_factor(self, new: Tensor) -> Tensor:
+        """The gradient's factors, of a shape that multiplies the new tensor."""
+        factor = torch.ones([1] * new.ndim, dtype=new.dtype, device=new.device)
+        for dimension, values in self.gradient_scale.items():
+            factor = factor * _along(dimension, values, new)
+        return factor
+
+
+def _along(dimension: int, values: Tensor, like: Tensor) -> Tensor:
+    shape = [1] * like.ndim
+    shape[dimension] = -1
+    return values.to(like).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What an edit did, measured.
+
+    Attributes:
+        largest_difference: of the logits before and after, in evaluation mode, on the
+            probe batch.
+        largest_logit: of the network before, by magnitude, on the same batch.
+        parameters: numbers before and after.
+        flops: of one sample's forward pass, before and after.
+        copied: parameters and buffers whose entries are all the source's, as they were
+            or repeated.
+        split: those whose entries are the source's, shared out among copies.
+        created: those with entries that have no source.
+    """
+
+    largest_difference: float
+    largest_logit: float
+    parameters: tuple[int, int]
+    flops: tuple[float, float]
+    copied: tuple[str, ...]
+    split: tuple[str, ...]
+    created: tuple[str, ...]
+
+    def preserves(self, tolerance: float) -> bool:
+        """Whether the difference is at most ``tolerance`` of the largest logit."""
+        return self.largest_difference <= tolerance * max(self.largest_logit, 1e-30)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit of a network.
+
+    Attributes:
+        before: the network that was edited, untouched.
+        model: the new network, in the same mode, which shares no memory with it.
+        origins: name in the new network -> where its entries come from; parameters and
+            buffers that are missing here are new.
+        certificate: what was measured.
+        flops: of what the edit had to compute to decide or to fit its new parts.
+        choice: what was decided by weights or data, as a plain value: with it the same
+            shapes come out of other weights.
+    """
+
+    before: nn.Module
+    model: nn.Module
+    origins: Mapping[str, Origin]
+    certificate: Certificate
+    flops: float = 0.0
+    choice: str | None = None
+
+
+def certify(
+    before: nn.Module, model: nn.Module, origins: Mapping[str, Origin], probe: Tensor
+) -> Edit:
+    """Measure what an edit did.
+
+    Args:
+        before: the old network.
+        model: the new one.
+        origins: see :class:`Edit`.
+        probe: inputs ``(N, ...)`` of both.
+
+    Raises:
+        GradnetError: the new network fails on the probe batch.
+    """
+    old_logits = _logits(before, probe)
+    try:
+        new_logits = _logits(model, probe)
+        flops = forward_flops(before, probe), forward_flops(model, probe)
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise GradnetError(f"the edited network fails on the probe: {reason}") from None
+    copied: list[str] = []
+    split: list[str] = []
+    created: list[str] = []
+    for name in model.state_dict():
+        origin = origins.get(name)
+        if origin is None or any((i < 0).any() for i in origin.indices.values()):
+            created.append(name)
+        else:
+            (split if origin.scale else copied).append(name)
+    certificate = Certificate(
+        largest_difference=(new_logits - old_logits).abs().max().item(),
+        largest_logit=old_logits.abs().max().item(),
+        parameters=(count_parameters(before), count_parameters(model)),
+        flops=flops,
+        copied=tuple(copied),
+        split=tuple(split),
+        created=tuple(created),
+    )
+    return Edit(before, model, origins, certificate)
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, probe: Tensor) -> Tensor:
+    modes = {module: module.training for module in model.modules()}
+    cudnn = torch.backends.cudnn
+    try:
+        # TF32 would round even a convolution by the identity.
+        with cudnn.flags(enabled=cudnn.enabled, allow_tf32=False):
+            logits: Tensor = model.eval()(probe)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return logits
+
+
+def unchanged(model: nn.Module) -> dict[str, Origin]:
+    """Origins that keep every parameter and buffer as it is."""
+    return {name: Origin(name) for name in model.state_dict()}
+
+
+def layer_of(model: nn.Module, name: str, wanted: tuple[type, ...] = ()) -> nn.Module:
+    """The layer of a name.
+
+    Args:
+        model: the network.
+        name: as ``named_modules`` gives it.
+        wanted: the types that it may have; empty for any.
+
+    Raises:
+        GradnetError: there is none, or it is of another type.
+    """
+    layers = dict(model.named_modules())
+    if name not in layers or not name:
+        known = [n for n, m in layers.items() if n and isinstance(m, wanted or object)]
+        listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+        raise GradnetError(f"the network has no layer {name!r}; it has: {listed}")
+    if wanted and not isinstance(layers[name], wanted):
+        kinds = ", ".join(kind.__name__ for kind in wanted)
+        raise GradnetError(
+            f"layer {name!r} is a {type(layers[name]).__name__}; name one of {kinds}"
+        )
+    return layers[name]

@@ -1,0 +1,178 @@
+"""Put new layers into a network: after a layer, or at the end of an nn.Sequential."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.errors import GradnetError
+from gradnet.surgery.edit import Edit, certify, layer_of
+from gradnet.surgery.placement import (
+    is_plain_sequential,
+    output_of,
+    place_after,
+    place_at_the_end,
+)
+
+
+def insert_block(
+    model: nn.Module,
+    after: str,
+    block: nn.Module,
+    *,
+    probe: Tensor,
+    name: str | None = None,
+    exact: bool = True,
+) -> Edit:
+    """Put a block after a layer.
+
+    In an ``nn.Sequential`` it becomes the layer's next sibling; elsewhere the layer
+    ``a`` becomes an ``nn.Sequential`` of itself, ``a.a``, and the block.
+
+    Args:
+        model: left as it is.
+        after: the layer, as ``named_modules`` gives it.
+        block: what a copy is inserted of, in the network's mode and in the type and on
+            the device of what passes; it must keep the shape of that.
+        probe: inputs ``(N, ...)`` of the network, to try it on.
+        name: of the block among its siblings; default: the next number among numbers,
+            else after its class.
+        exact: refuse a block that changes the network's function.
+
+    Raises:
+        GradnetError: no such layer, it runs more than once or gives no tensor, the name
+            is taken, or the block changes the shape or (``exact``) the function.
+    """
+    layer_of(model, after)
+    edited = copy.deepcopy(model)
+    passing, _ = output_of(edited, after, probe)
+    new = _fitting(block, passing, edited)
+    origins = place_after(edited, after, [new], None if name is None else [name])
+    edit = certify(model, edited, origins, probe)
+    if exact:
+        refuse_inexact(edit, _kind(block), after, _remedy_of_a_block(passing))
+    return edit
+
+
+def append_block(
+    model: nn.Module,
+    container: str,
+    block: nn.Module,
+    *,
+    probe: Tensor,
+    name: str | None = None,
+    exact: bool = True,
+) -> Edit:
+    """Put a block at the end of an ``nn.Sequential``.
+
+    Args:
+        model: left as it is.
+        container: the ``nn.Sequential``; ``""`` is the network itself.
+        block: see :func:`insert_block`; so are the others.
+        probe: inputs ``(N, ...)`` of the network.
+        name: of the block among its siblings.
+        exact: refuse a block that changes the network's function.
+
+    Raises:
+        GradnetError: as :func:`insert_block` does, or the container is no plain
+            ``nn.Sequential``.
+    """
+    edited = copy.deepcopy(model)
+    parent = layer_of(edited, container, (nn.Sequential,)) if container else edited
+    if not is_plain_sequential(parent):
+        raise GradnetError(
+            f"{container or 'the network'!r} is a {type(parent).__name__}, which does "
+            "not just run its layers in turn; name an nn.Sequential, or use "
+            "insert_block"
+        )
+    passing, _ = output_of(edited, container, probe)
+    new = _fitting(block, passing, edited)
+    origins = place_at_the_end(edited, container, new, name)
+    edit = certify(model, edited, origins, probe)
+    if exact:
+        refuse_inexact(edit, _kind(block), container, _remedy_of_a_block(passing))
+    return edit
+
+
+def zero_last_layer(branch: nn.Module) -> nn.Module:
+    """Let a residual branch ``F`` of ``x + F(x)`` start as zero, in place.
+
+    The weight and the bias of its last layer with parameters become zero; the others
+    stay as they are, for with two layers at zero neither would ever get a gradient.
+    "Last" is the order in which the layers were registered, so give the branch alone:
+    a shortcut that has parameters of its own would count too.
+
+    Args:
+        branch: the branch, or a residual block whose only parameters are its branch's.
+
+    Returns:
+        The same module.
+
+    Raises:
+        GradnetError: it has no parameters, or its last layer is none that multiplies
+            by a weight and adds a bias.
+    """
+    layers = [
+        layer
+        for layer in branch.modules()
+        if next(layer.parameters(recurse=False), None) is not None
+    ]
+    if not layers:
+        raise GradnetError(f"{_kind(branch)} has no parameters that could be zeroed")
+    parameters = dict(layers[-1].named_parameters(recurse=False))
+    if not parameters.keys() <= {"weight", "bias"} or isinstance(layers[-1], nn.PReLU):
+        raise GradnetError(
+            f"the last layer with parameters of {_kind(branch)} is a "
+            f"{_kind(layers[-1])}, which zeros do not silence; let it end in a "
+            "convolution, a linear layer or a normalization with a weight"
+        )
+    for parameter in parameters.values():
+        nn.init.zeros_(parameter)
+    return branch
+
+
+def refuse_inexact(edit: Edit, what: str, where: str, remedy: str) -> None:
+    """Refuse an edit that changes the logits by more than rounding.
+
+    Raises:
+        GradnetError: it names the new layers, the change and the remedy.
+    """
+    dtypes = {p.dtype for p in edit.before.parameters()}
+    tolerance = 1e-10 if dtypes == {torch.float64} else 1e-5
+    if not edit.certificate.preserves(tolerance):
+        raise GradnetError(
+            f"{what} at {where or 'the end'!r} changes the logits by "
+            f"{edit.certificate.largest_difference:.2g} on the probe; {remedy}, or "
+            "pass exact=False"
+        )
+
+
+def _fitting(block: nn.Module, passing: Tensor, model: nn.Module) -> nn.Module:
+    """A copy of the block for what passes, which it must not change in shape."""
+    new = copy.deepcopy(block).to(passing.device, passing.dtype)
+    try:
+        with torch.no_grad():
+            shape = getattr(new.eval()(passing.clone()), "shape", None)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise GradnetError(
+            f"{_kind(block)} fails on an input {tuple(passing.shape)}: {reason}"
+        ) from None
+    if shape != passing.shape:
+        shown = tuple(shape) if shape is not None else "no tensor"
+        raise GradnetError(
+            f"{_kind(block)} makes {shown} of {tuple(passing.shape)}; a block that is "
+            "inserted must keep the shape"
+        )
+    return new.train(model.training)
+
+
+def _remedy_of_a_block(passing: Tensor) -> str:
+    remedy = "zero the last layer of its residual branch (zero_last_layer)"
+    if (passing < 0).any():
+        remedy += ", with no activation after the sum: the inputs here have both signs"
+    return remedy
+
+
+def _kind(thing: object) -> str:
+    return type(thing).__name__

@@ -1,0 +1,340 @@
+"""The one training loop: it fits, keeps the best, stops, and resumes after a kill."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gradnet.core.files import load_tensors, save_tensors
+from gradnet.core.progress import progress
+from gradnet.core.reproducibility import derive_seed, isolated_randomness
+from gradnet.errors import GradnetError
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained.
+
+    Attributes:
+        steps: optimizer steps at most.
+        batch_size: samples a step.
+        optimizer: ``sgd`` or ``adamw``.
+        learning_rate: at the start.
+        momentum: of ``sgd``.
+        weight_decay: as the optimizer defines it (L2 for ``sgd``, decoupled for
+            ``adamw``).
+        schedule: ``constant``, or ``cosine`` down to zero at the last step.
+        evaluate_every: steps between evaluations on the validation part.
+        patience: stop after so many evaluations without a better one; None never does.
+    """
+
+    steps: int = 4000
+    batch_size: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    evaluate_every: int = 50
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            GradnetError: a number is out of its range.
+        """
+        for name in ("steps", "batch_size", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        if not self.learning_rate > 0:
+            raise GradnetError(
+                f"learning_rate is {self.learning_rate}; it must be positive"
+            )
+
+    def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over the module's trainable parameters.
+
+        Raises:
+            GradnetError: no parameter is trainable, or the optimizer is unknown.
+        """
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        if not parameters:
+            raise GradnetError("the network has no trainable parameters")
+        rate, decay = self.learning_rate, self.weight_decay
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters, lr=rate, momentum=self.momentum, weight_decay=decay
+            )
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        raise GradnetError(f"no optimizer {self.optimizer!r}; there are: sgd, adamw")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+
+class Task(Protocol):
+    """What is trained, on what, and how it is judged.
+
+    ``losses`` must be a function of the step alone: that is what makes a resumed run
+    equal to one that was never killed.
+    """
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+
+    def losses(self, step: int) -> Iterator[Tensor]:
+        """The loss of one batch, in parts that add up to it.
+
+        Each part is differentiated before the next is asked for, so only one part's
+        activations are alive.
+        """
+
+    def evaluate(self) -> dict[str, float]:
+        """``accuracy`` and ``loss`` on the validation part."""
+
+
+@dataclass
+class History:
+    """What a training run did.
+
+    Attributes:
+        records: one for each evaluation: ``step``, ``train_loss``, ``accuracy``,
+            ``loss``, ``seconds`` since the start, earlier runs counted in.
+        seconds: of the whole run, evaluations counted in.
+        training_seconds: of the steps alone.
+        best_step: the step of the best evaluation.
+    """
+
+    records: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    best_step: int = -1
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The record of the best evaluation."""
+        return next(r for r in self.records if r["step"] == self.best_step)
+
+    @property
+    def evaluations_since_best(self) -> int:
+        """How many evaluations the best one lies back."""
+        return sum(record["step"] > self.best_step for record in self.records)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of a run's evaluations, and where its checkpoint is kept.
+
+    Attributes:
+        checkpoint: a file to continue from; written at each evaluation and about once
+            a minute, for the caller to remove when the result is safe. None keeps none.
+        identity: what this run is; a checkpoint of another run is refused.
+        on_resume: called once, with the records of the earlier runs.
+        on_record: called with the record of each new evaluation.
+        description: for the progress display.
+    """
+
+    checkpoint: Path | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    on_resume: Callable[[list[dict[str, float]]], None] = lambda records: None
+    on_record: Callable[[dict[str, float]], None] = lambda record: None
+    description: str = "training"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a longer run, which goes on afterwards with another network.
+
+    Attributes:
+        first: the step that it starts from, counted over the whole run.
+        last: the step that it ends at; the schedule is that of the whole run.
+        optimizer: with the state that it starts from.
+    """
+
+    first: int
+    last: int
+    optimizer: torch.optim.Optimizer
+
+
+def fit(
+    task: Task,
+    settings: TrainingSettings,
+    *,
+    seed: int = 0,
+    watch: Watch | None = None,
+    is_enough: Callable[[dict[str, float]], bool] = lambda record: False,
+    part: Part | None = None,
+) -> History:
+    """Train ``task.module``; it ends with its best weights on the validation part.
+
+    Args:
+        task: see :class:`Task`.
+        settings: see :class:`TrainingSettings`.
+        seed: of dropout and whatever else draws from torch's generator.
+        watch: see :class:`Watch`.
+        is_enough: called with the record of each evaluation, again for the last one
+            when a run is resumed; true ends the run.
+        part: the steps to do, when not all; the module then ends with its last
+            weights.
+
+    Raises:
+        GradnetError: the loss is not finite, or the checkpoint is of another run.
+    """
+    watch = watch or Watch()
+    run = _Run(task, settings, seed, watch, part)
+    run.resume()
+    watch.on_resume(run.history.records)
+    with (
+        isolated_randomness(),
+        progress(watch.description, run.last, done=run.step) as advance,
+    ):
+        while True:
+            if not run.is_evaluation_due():
+                run.train_step()
+                advance(1)
+                continue
+            if not run.is_evaluated():
+                watch.on_record(run.evaluate())
+                run.save()
+            if is_enough(run.history.records[-1]) or run.is_over():
+                break
+            run.train_step()
+            advance(1)
+    if run.keeps_best:
+        task.module.load_state_dict(run.best_state)
+    return run.history
+
+
+class _Run:
+    """The state of a run: all that a checkpoint holds."""
+
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainingSettings,
+        seed: int,
+        watch: Watch,
+        part: Part | None,
+    ) -> None:
+        self.task, self.settings, self.seed = task, settings, seed
+        self.checkpoint = watch.checkpoint
+        self.identity = {**watch.identity, "settings": repr(settings), "seed": seed}
+        self.keeps_best = part is None
+        part = part or Part(0, settings.steps, settings.make_optimizer(task.module))
+        self.first, self.last, self.optimizer = part.first, part.last, part.optimizer
+        self.history = History()
+        self.step = self.first
+        self.loss_sum, self.loss_count = 0.0, 0
+        self.best_state: dict[str, Tensor] = {}
+        self.last_save = time.monotonic()
+
+    def is_evaluation_due(self) -> bool:
+        """At the start, every so often, and at the end."""
+        at_an_end = self.step == self.first or self.step >= self.last
+        return at_an_end or self.step % self.settings.evaluate_every == 0
+
+    def is_evaluated(self) -> bool:
+        records = self.history.records
+        return bool(records) and records[-1]["step"] == self.step
+
+    def is_over(self) -> bool:
+        patience = self.settings.patience
+        worn_out = (
+            patience is not None and self.history.evaluations_since_best >= patience
+        )
+        return worn_out or self.step >= self.last
+
+    def train_step(self) -> None:
+        start = time.monotonic()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate_at(self.step)
+        torch.manual_seed(derive_seed("step", self.seed, self.step))
+        self.optimizer.zero_grad()
+        total = 0.0
+        for loss in self.task.losses(self.step):
+            loss.backward()
+            total += loss.item()
+        if not math.isfinite(total):
+            raise GradnetError(
+                f"the loss is {total} at step {self.step}; lower the learning rate "
+                f"(now {self.settings.rate_at(self.step):g}) or check the data"
+            )
+        self.optimizer.step()
+        self.loss_sum, self.loss_count = self.loss_sum + total, self.loss_count + 1
+        self.step += 1
+        self._count_time(start, training=True)
+        if time.monotonic() - self.last_save > SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
+
+    def evaluate(self) -> dict[str, float]:
+        start = time.monotonic()
+        record = {
+            "step": self.step,
+            "train_loss": self.loss_sum / max(self.loss_count, 1),
+            **self.task.evaluate(),
+        }
+        self.loss_sum, self.loss_count = 0.0, 0
+        if not self.history.records or _rank(record) > _rank(self.history.best):
+            self.history.best_step = self.step
+            if self.keeps_best:
+                self.best_state = copy.deepcopy(self.task.module.state_dict())
+        self.history.records.append(record)
+        self._count_time(start, training=False)
+        record["seconds"] = round(self.history.seconds, 3)
+        return record
+
+    def _count_time(self, start: float, training: bool) -> None:
+        seconds = time.monotonic() - start
+        self.history.seconds += seconds
+        self.history.training_seconds += seconds if training else 0.0
+
+    def save(self) -> None:
+        if self.checkpoint is None:
+            return
+        state = {
+            "identity": self.identity,
+            "step": self.step,
+            "loss": (self.loss_sum, self.loss_count),
+            "history": vars(self.history),
+            "module": self.task.module.state_dict(),
+            "best": self.best_state,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_tensors(self.checkpoint, state)
+        self.last_save = time.monotonic()
+
+    def resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        state = load_tensors(self.checkpoint)
+        for name, value in self.identity.items():
+            if state["identity"].get(name) != value:
+                raise GradnetError(
+                    f"{self.checkpoint} is of another run: {name} was "
+                    f"{state['identity'].get(name)!r}, now {value!r}; remove the file "
+                    "or work in another folder"
+                )
+        self.step = state["step"]
+        self.loss_sum, self.loss_count = state["loss"]
+        self.history = History(**state["history"])
+        self.task.module.load_state_dict(state["module"])
+        self.best_state = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _rank(record: Mapping[str, float]) -> tuple[float, float]:
+    return record["accuracy"], -record["loss"]

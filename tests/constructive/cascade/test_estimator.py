@@ -1,0 +1,137 @@
+"""CascadeCorrelationClassifier keeps scikit-learn's conventions, and stops in time."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cascade_cases import two_spirals
+from sklearn.datasets import load_digits, load_iris
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from gradnet.constructive.cascade.estimator import CascadeCorrelationClassifier
+from gradnet.constructive.cascade.settings import CascadeSettings
+from gradnet.errors import GradnetError
+
+QUICK = CascadeSettings(most_units=3, pool=4)
+
+
+PRUNED = CascadeCorrelationClassifier(
+    QUICK, validation_fraction=0.25, prune_fraction=0.2
+)
+
+
+@parametrize_with_checks([CascadeCorrelationClassifier(QUICK), PRUNED])
+def test_scikit_learn_conventions(estimator, check):
+    check(estimator)
+
+
+def test_two_classes_of_any_type_make_one_output():
+    points, targets = two_spirals()
+    labels = np.where(targets[:, 0] > 0, "outer", "inner")
+    settings = CascadeSettings().for_two_spirals()
+    classifier = CascadeCorrelationClassifier(settings).fit(points, labels)
+    assert classifier.score(points, labels) == 1
+    scores = classifier.decision_function(points)
+    assert scores.shape == (194,)
+    assert ((scores > 0) == (classifier.predict(points) == "outer")).all()
+    assert classifier.result_.solved.all()
+
+
+def test_many_classes_have_an_output_each():
+    inputs, labels = load_iris(return_X_y=True)
+    classifier = CascadeCorrelationClassifier().fit(inputs[::2], labels[::2])
+    assert classifier.decision_function(inputs).shape == (150, 3)
+    assert classifier.score(inputs[1::2], labels[1::2]) > 0.9
+
+
+def test_growth_stops_on_held_out_samples_and_goes_back_to_its_best():
+    inputs, labels = load_digits(return_X_y=True)
+    noisy = labels.copy()
+    noisy[::7] = (noisy[::7] + 1) % 10  # so that it is never solved
+    classifier = CascadeCorrelationClassifier(validation_fraction=0.2, patience=2)
+    classifier.fit(inputs[:400], noisy[:400])
+    errors = classifier.validation_errors_
+    best = int(np.argmin(errors))
+    assert len(errors) == best + 3 and not classifier.result_.solved.any()
+    assert classifier.network_.hidden.item() == best
+    assert len(classifier.network_.units) == best + 2
+    assert classifier.score(inputs[400:], labels[400:]) > 0.6
+
+
+def test_pruning_deletes_weights_and_adds_no_error_where_it_looks():
+    inputs, labels = load_digits(return_X_y=True)
+    settings = CascadeSettings(most_units=4)
+    plain, pruned = (
+        CascadeCorrelationClassifier(
+            settings, validation_fraction=0.3, prune_fraction=fraction
+        ).fit(inputs[:600], labels[:600])
+        for fraction in (0.0, 0.1)
+    )
+    counts = [
+        sum(int((value != 0).sum()) for value in classifier.module_.parameters())
+        for classifier in (plain, pruned)
+    ]
+    assert counts[1] < 0.95 * counts[0]
+    _, held_out = pruned._parts(labels[:600])
+    found, before = (c.predict(inputs[:600])[held_out] for c in (pruned, plain))
+    assert (found != labels[held_out]).sum() <= (before != labels[held_out]).sum()
+    assert pruned.score(inputs[600:], labels[600:]) > 0.85
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_a_part_to_prune_that_is_none_is_refused_at_once(fraction):
+    classifier = CascadeCorrelationClassifier(
+        validation_fraction=0.5, prune_fraction=fraction
+    )
+    with pytest.raises(GradnetError, match="give one from 0 to below 1"):
+        classifier.fit([[0.0], [1.0]], [0, 1])
+    assert not hasattr(classifier, "result_")
+
+
+def test_pruning_needs_samples_to_stop_by():
+    with pytest.raises(GradnetError, match="give validation_fraction"):
+        CascadeCorrelationClassifier(prune_fraction=0.1).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_the_same_seed_makes_the_same_network_and_another_one_another():
+    inputs, labels = load_iris(return_X_y=True)
+    settings = replace(QUICK, most_units=1)
+    first, again, other = (
+        CascadeCorrelationClassifier(settings, random_state=seed)
+        .fit(inputs, labels)
+        .decision_function(inputs)
+        for seed in (0, 0, 1)
+    )
+    assert (first == again).all() and (first != other).any()
+
+
+def test_constant_inputs_do_no_harm():
+    inputs = np.array([[0, 7], [1, 7], [2, 7], [3, 7]], dtype=float)
+    classifier = CascadeCorrelationClassifier(QUICK).fit(inputs, [0, 0, 1, 1])
+    assert classifier.predict(inputs).tolist() == [0, 0, 1, 1]
+
+
+def test_a_class_of_one_sample_can_be_held_out():
+    inputs = np.arange(20, dtype=float)[:, None]
+    labels = [0] * 10 + [1] * 9 + [2]
+    classifier = CascadeCorrelationClassifier(QUICK, validation_fraction=0.2)
+    assert classifier.fit(inputs, labels).predict(inputs).shape == (20,)
+
+
+def test_what_cannot_be_learned_is_refused():
+    inputs = np.ones((4, 2))
+    with pytest.raises(GradnetError, match="all samples are of one class"):
+        CascadeCorrelationClassifier().fit(inputs, [1, 1, 1, 1])
+    linear = CascadeSettings(output="linear")
+    with pytest.raises(GradnetError, match="set output='sigmoid'"):
+        CascadeCorrelationClassifier(linear).fit(inputs, [0, 1, 0, 1])
+
+
+def test_torchs_own_draws_are_left_alone():
+    inputs, labels = load_iris(return_X_y=True)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    CascadeCorrelationClassifier(QUICK).fit(inputs, labels)
+    assert torch.equal(torch.rand(3), expected)

@@ -1,0 +1,181 @@
+"""Networks in a batch compute and learn what one unit after the other does."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradnet.constructive.node_networks import Learners, as_columns
+
+D, K = 3, 2
+
+
+def learners(units, seed=0):
+    """Networks with so many hidden units each, and random weights and steps."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    made = Learners.without_units(draw(len(units), K), D)
+    for _ in range(max(units)):
+        made = made.with_room()
+    made.outgoing_steps[:, 0] = draw(len(units), K)
+    for place, count in enumerate(units):
+        for unit in range(1, count + 1):
+            made.put(place, unit, (draw(1 + D), draw(K)), freezes=False)
+            made.incoming_steps[place, unit] = draw(1 + D)
+            made.outgoing_steps[place, unit] = draw(K)
+    return made
+
+
+def samples(count, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, D, dtype=torch.float64, generator=generator)
+    targets = torch.rand(count, K, dtype=torch.float64, generator=generator)
+    return inputs, targets
+
+
+def sigmoid(net):
+    return 1 / (1 + math.exp(-net))
+
+
+def scalar_outputs(incoming, outgoing, x):
+    """Hidden values, a one for the bias first, and outputs, number by number."""
+    hidden = [1.0]
+    for weights in incoming[1:]:
+        hidden.append(
+            sigmoid(sum(w * v for w, v in zip(weights, [1, *x], strict=True)))
+        )
+    outputs = [
+        sigmoid(sum(h * row[k] for h, row in zip(hidden, outgoing, strict=True)))
+        for k in range(len(outgoing[0]))
+    ]
+    return hidden, outputs
+
+
+def scalar_learn(weights, steps, batch, rate, momentum):
+    """Backpropagation number by number; changes weights and steps in place."""
+    incoming, outgoing = weights
+    slopes = [[[0.0] * len(row) for row in part] for part in weights]
+    for x, target in batch:
+        hidden, outputs = scalar_outputs(incoming, outgoing, x)
+        errors = [(y - t) * y * (1 - y) for y, t in zip(outputs, target, strict=True)]
+        for unit, value in enumerate(hidden):
+            back = sum(w * e for w, e in zip(outgoing[unit], errors, strict=True))
+            for k, error in enumerate(errors):
+                slopes[1][unit][k] += error * value
+            for i, v in enumerate([1, *x]):
+                slopes[0][unit][i] += back * value * (1 - value) * v
+    for part, moved, sloped in zip(weights, steps, slopes, strict=True):
+        for unit, row in enumerate(part):
+            for i in range(len(row)):
+                moved[unit][i] = momentum * moved[unit][i] - rate * sloped[unit][i]
+                row[i] += moved[unit][i]
+
+
+def parts(made, place, units, names):
+    return [getattr(made, name)[place, : 1 + units].tolist() for name in names]
+
+
+WEIGHTS = ("incoming", "outgoing")
+STEPS = ("incoming_steps", "outgoing_steps")
+
+
+def test_outputs_are_those_of_each_network_number_by_number():
+    units = [2, 0, 3]
+    made = learners(units)
+    inputs, _ = samples(4)
+    outputs = made(inputs)
+    assert outputs.shape == (3, 4, K)
+    for place, count in enumerate(units):
+        weights = parts(made, place, count, WEIGHTS)
+        for n, x in enumerate(inputs.tolist()):
+            _, expected = scalar_outputs(*weights, x)
+            assert outputs[place, n].tolist() == pytest.approx(expected, abs=1e-14)
+
+
+@pytest.mark.parametrize("size", [1, 5], ids=["pattern", "batch"])
+def test_a_sweep_is_that_of_scalar_backpropagation_with_momentum(size):
+    units = [2, 1, 3]
+    made = learners(units)
+    expected = [
+        (parts(made, place, count, WEIGHTS), parts(made, place, count, STEPS))
+        for place, count in enumerate(units)
+    ]
+    inputs, targets = samples(5)
+    pairs = list(zip(inputs.tolist(), targets.tolist(), strict=True))
+    for start in range(0, 5, size):
+        end = start + size
+        columns, rows = as_columns(inputs[start:end]), targets[start:end].mT
+        made.learn(columns, rows, rate=0.5, momentum=0.9)
+        for weights, steps in expected:
+            scalar_learn(weights, steps, pairs[start:end], 0.5, 0.9)
+    for place, (weights, steps) in enumerate(expected):
+        for name, value in zip(WEIGHTS + STEPS, weights + steps, strict=True):
+            found = getattr(made, name)[place, : 1 + units[place]]
+            torch.testing.assert_close(
+                found, found.new_tensor(value), rtol=0, atol=1e-12
+            )
+
+
+def test_the_bias_stays_one_and_missing_units_stay_nothing():
+    made = learners([1, 3])
+    inputs, targets = samples(5)
+    for _ in range(3):
+        made.learn(as_columns(inputs), targets.mT, rate=0.5, momentum=0.9)
+    hidden, _ = made.values(as_columns(inputs))
+    assert (hidden[:, 0] == 1).all() and not hidden[0, 2:].any()
+    assert not made.incoming[:, 0].any() and not made.incoming_steps[:, 0].any()
+    for name in (*WEIGHTS, *STEPS):
+        assert not getattr(made, name)[0, 2:].any()
+
+
+def test_room_changes_nothing():
+    made = learners([2, 3])
+    inputs, _ = samples(4)
+    roomy = made.with_room()
+    assert roomy.scale.shape[1] == made.scale.shape[1] + 1
+    torch.testing.assert_close(roomy(inputs), made(inputs), rtol=0, atol=1e-15)
+
+
+@given(st.lists(st.floats(-1 / 6, 1 / 6), min_size=K, max_size=K))
+def test_a_new_unit_moves_outputs_by_no_more_than_its_outgoing_weights(outgoing):
+    made = learners([2])
+    inputs, _ = samples(6)
+    before, roomy = made(inputs), made.with_room()
+    sent = torch.tensor(outgoing, dtype=torch.float64)
+    roomy.put(0, 3, (torch.full((1 + D,), 0.1), sent), freezes=False)
+    change = (roomy(inputs) - before).abs()
+    assert (change <= sent.abs() + 1e-15).all()
+    if not sent.any():
+        assert torch.equal(roomy(inputs), before)
+
+
+@pytest.mark.parametrize("freezes", [False, True])
+def test_old_weights_stay_and_a_new_unit_begins_without_momentum(freezes):
+    made = learners([2, 2])
+    before = made.each(torch.clone)
+    roomy = made.with_room()
+    roomy.put(1, 3, (torch.full((1 + D,), 0.1), torch.full((K,), 0.2)), freezes)
+    for name in ("incoming", "outgoing", "outgoing_steps"):
+        assert torch.equal(getattr(roomy, name)[:, :3], getattr(before, name))
+    steps = roomy.incoming_steps
+    assert torch.equal(steps[0, :3], before.incoming_steps[0])
+    assert torch.equal(steps[1, :3], before.incoming_steps[1] * (not freezes))
+    assert not steps[1, 3].any() and not roomy.outgoing_steps[1, 3].any()
+
+
+def test_frozen_units_keep_every_bit_while_all_outgoing_weights_learn():
+    made = learners([2, 2]).with_room()
+    made.put(0, 3, (torch.full((1 + D,), 0.1), torch.full((K,), 0.2)), freezes=True)
+    before = made.each(torch.clone)
+    inputs, targets = samples(5)
+    for _ in range(3):
+        made.learn(as_columns(inputs), targets.mT, rate=0.5, momentum=0.9)
+    assert torch.equal(made.incoming[0, :3], before.incoming[0, :3])
+    assert (made.incoming[0, 3] != before.incoming[0, 3]).all()
+    assert (made.incoming[1, 1:3] != before.incoming[1, 1:3]).all()
+    assert (made.outgoing[0] != before.outgoing[0]).all()

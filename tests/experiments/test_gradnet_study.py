@@ -1,0 +1,122 @@
+"""A study does each piece once, adds what is asked for, judges on test images."""
+
+from dataclasses import replace
+
+import pytest
+
+from gradnet.checkpoints.snapshots import load_snapshot
+from gradnet.classifier.predictor import GradNetPredictor
+from gradnet.classifier.recipes import DEFAULT, GRADNET_2018
+from gradnet.core.files import JsonLines
+from gradnet.data.problem import ProblemSettings, make_problem
+from gradnet.errors import GradnetError
+from gradnet.experiments.base_network import BaseSettings
+from gradnet.experiments.controls import ControlSettings
+from gradnet.experiments.gradnet_study import Study, StudySettings
+from gradnet.training.loop import TrainingSettings
+from gradnet.training.supervised import evaluate
+
+QUICK = replace(DEFAULT, training=replace(DEFAULT.training, steps=10, evaluate_every=5))
+BASE = BaseSettings(
+    "mlp",
+    hidden=[8],
+    levels=[0.3, 0.5],
+    training=TrainingSettings(steps=200, optimizer="adamw", learning_rate=3e-3),
+)
+SETTINGS = StudySettings(BASE, {"default": QUICK})
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return make_problem(ProblemSettings(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def finished(problem, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    return folder, Study(problem, SETTINGS, folder).run()
+
+
+def test_every_level_has_its_base_its_gradnet_and_its_controls(finished):
+    _, rows = finished
+    assert [(row["level"], row["method"]) for row in rows] == [
+        (level, method)
+        for level in (0.3, 0.5)
+        for method in ("base", "default", "fine-tuned", "last-layer")
+    ]
+
+
+def test_accuracies_are_those_of_the_saved_networks_on_the_test_images(
+    finished, problem
+):
+    folder, rows = finished
+    base = load_snapshot(folder / "snapshots/seed-0/level-0.5.safetensors").model
+    path = folder / "gradnets/seed-0/level-0.5/default.safetensors"
+    predictor = GradNetPredictor.load(path, base)
+    x = problem.augmentation.evaluate(problem.data.x_test)
+    hits = predictor.scores(x).argmax(1) == problem.data.y_test
+    found = {r["method"]: r["test_accuracy"] for r in rows if r["level"] == 0.5}
+    assert found["default"] == pytest.approx(hits.float().mean().item(), abs=1e-4)
+    expected = evaluate(base, problem.test)["accuracy"]
+    assert found["base"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_controls_see_as_many_samples_as_gradnet(finished):
+    _, rows = finished
+    seen = {row["samples_seen"] for row in rows if row["method"] != "base"}
+    assert seen == {640}
+
+
+def test_metrics_hold_the_seconds_and_rates_of_each_stage(finished):
+    folder, _ = finished
+    stages = [
+        record
+        for record in JsonLines(folder / "metrics.jsonl").read()
+        if record["event"] == "finished"
+    ]
+    assert len(stages) == 1 + 8
+    fitted = [record for record in stages if record.get("method") == "default"]
+    for record in fitted:
+        assert record["fit_gradients_per_second"] > 0
+        assert record["evaluate_gradients_per_second"] > 0
+        assert record["fit_seconds"] > 0 and record["evaluate_seconds"] > 0
+    assert stages[0]["stage"] == "base" and stages[0]["fit_seconds"] > 0
+
+
+def test_what_is_done_is_not_done_again(finished, problem, monkeypatch):
+    folder, rows = finished
+    for name in ("train_base", "fit_gradnet", "train_control", "evaluate"):
+        monkeypatch.setattr(f"gradnet.experiments.gradnet_study.{name}", None)
+    assert Study(problem, SETTINGS, folder).run() == rows
+
+
+def test_seeds_and_recipes_can_be_added_later(problem, tmp_path):
+    one = replace(SETTINGS, controls=None, base=replace(BASE, levels=[0.3]))
+    Study(problem, one, tmp_path).run()
+    old = replace(GRADNET_2018, hidden=2, training=QUICK.training)
+    more = replace(one, recipes={"old": old}, seeds=(0, 1))
+    rows = Study(problem, more, tmp_path).run()
+    found = {(row["seed"], row["method"]) for row in rows}
+    expected = {(0, "base"), (0, "default"), (0, "old"), (1, "base"), (1, "old")}
+    assert found == expected
+
+
+def test_a_finished_row_of_another_recipe_is_refused(finished, problem):
+    folder, _ = finished
+    other = replace(SETTINGS, recipes={"default": replace(QUICK, hidden=2)})
+    with pytest.raises(GradnetError, match="hidden was 1, now 2"):
+        Study(problem, other, folder).run()
+
+
+def test_epochs_cut_the_steps(problem, tmp_path):
+    settings = replace(SETTINGS, most_epochs=0.5, controls=ControlSettings())
+    rows = Study(problem, replace(settings, seeds=(2,)), tmp_path).run()
+    steps = round(0.5 * len(problem.splits.gradnet_train) / 64)
+    found = {r["samples_seen"] for r in rows if r["method"] == "default"}
+    assert found == {steps * 64}
+
+
+@pytest.mark.parametrize("nothing", [{"recipes": {}}, {"seeds": ()}])
+def test_a_study_of_nothing_is_refused(problem, tmp_path, nothing):
+    with pytest.raises(GradnetError, match="at least one"):
+        Study(problem, replace(SETTINGS, **nothing), tmp_path)
