@@ -152,7 +152,9 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
 
         def samples(train: Tensor, validation: Tensor) -> Samples:
             number = len(self.classes_)
-            return Samples(inputs, labels, train, validation, AsTheyAre(), number)
+            return Samples(
+                inputs, labels, train, validation, IdentityTransform(), number
+            )
 
         everything = torch.arange(len(labels))
         if len(labels) < FEWEST_TO_SPLIT:
@@ -200,7 +202,7 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
             )
 
 
-class AsTheyAre:
+class IdentityTransform:
     """Inputs that need no preparation."""
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from gradnet.core.reproducibility import (
     make_generator,
 )
 from gradnet.data.problem import Samples
-from gradnet.training.loop import History, Watch, fit
+from gradnet.training.loop import Callbacks, History, fit
 from gradnet.training.supervised import Batches, augmented_batch, evaluate_scores
 
 
@@ -110,7 +110,7 @@ def fit_gradnet(
     recipe: Recipe,
     *,
     seed: int = 0,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[GradNetPredictor, History]:
     """Train a GradNet on the gradients of a base network.
 
@@ -119,7 +119,7 @@ def fit_gradnet(
         samples: images that the base has not seen, better.
         recipe: see :data:`gradnet.classifier.recipes.RECIPES`.
         seed: of weights, order, augmentation and random labels.
-        watch: see :class:`~gradnet.training.loop.Watch`.
+        callbacks: see :class:`~gradnet.training.loop.Callbacks`.
 
     Returns:
         The predictor, with the best weights on the validation part, and what was done.
@@ -133,11 +133,13 @@ def fit_gradnet(
         predictor = GradNetPredictor(base, recipe, samples.num_classes)
     task = GradNetTask(predictor, samples, seed)
     task.fit_features()
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     history = fit(
         task,
         recipe.training,
         seed=seed,
-        watch=replace(watch, identity={**watch.identity, "recipe": repr(recipe)}),
+        callbacks=replace(
+            callbacks, identity={**callbacks.identity, "recipe": repr(recipe)}
+        ),
     )
     return predictor, history

@@ -19,7 +19,7 @@ from gradnet.core.reproducibility import (
 from gradnet.errors import GradnetError
 from gradnet.store.dataset import shard_order
 from gradnet.store.reader import GradientStore
-from gradnet.training.loop import History, Watch, fit
+from gradnet.training.loop import Callbacks, History, fit
 
 # Shards whose samples are mixed: so few are read at a time.
 SHARD_WINDOW = 4
@@ -136,7 +136,7 @@ def fit_stored(
     *,
     validation_fraction: float = 0.1,
     seed: int = 0,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[GradNetPredictor, History]:
     """Train a GradNet on the gradients of a store.
 
@@ -146,7 +146,7 @@ def fit_stored(
         recipe: see :data:`gradnet.classifier.recipes.RECIPES`.
         validation_fraction: part of the samples that stops the training.
         seed: of weights, order, random labels and of which samples validate.
-        watch: see :class:`~gradnet.training.loop.Watch`.
+        callbacks: see :class:`~gradnet.training.loop.Callbacks`.
 
     Returns:
         The predictor, with the best weights on the validation samples, and what was
@@ -167,10 +167,17 @@ def fit_stored(
     train, validation = order[held_out:].sort().values, order[:held_out].sort().values
     task = StoredTask(predictor, store, train, validation, seed)
     task.fit_features()
-    watch = watch or Watch()
-    identity = {**watch.identity, "recipe": repr(recipe), "store": store.plan.digest}
+    callbacks = callbacks or Callbacks()
+    identity = {
+        **callbacks.identity,
+        "recipe": repr(recipe),
+        "store": store.plan.digest,
+    }
     history = fit(
-        task, recipe.training, seed=seed, watch=replace(watch, identity=identity)
+        task,
+        recipe.training,
+        seed=seed,
+        callbacks=replace(callbacks, identity=identity),
     )
     return predictor, history
 

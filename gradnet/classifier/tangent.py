@@ -16,8 +16,8 @@ from torch.func import functional_call, jvp
 from gradnet.classifier.features import Features
 from gradnet.classifier.network import GradNet
 from gradnet.core.evaluation_mode import (
+    check_evaluation_mode,
     differentiable_attention,
-    refuse_changing_layers,
 )
 from gradnet.gradients.extractor import GradientExtractor
 
@@ -64,7 +64,7 @@ def logits_and_scores(
     Raises:
         GradnetError: a layer of the model changes from call to call.
     """
-    refuse_changing_layers(extractor.model)
+    check_evaluation_mode(extractor.model)
     chosen, fixed = extractor.parameters()
 
     def logits_of(parameters: dict[str, Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from gradnet.errors import GradnetError
 from gradnet.gradients.gradcheck import compare_engines, default_tolerance
 
 # A backward pass a sample and label: of many classes, so many are enough.
-MOST_LABELS = 10
+MAX_LABELS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Check(NetworkSettings):
         x = to_network(network, inputs, slice(0, self.samples))
         with torch.no_grad():
             num_logits = network(x[:1]).shape[-1]
-        count = min(num_logits, MOST_LABELS)
+        count = min(num_logits, MAX_LABELS)
         spread = torch.linspace(0, num_logits - 1, count).round().long()
         labels = spread.expand(len(x), -1).to(x.device)
         rows = compare_engines(network, x, labels, self.layers, self.biases)

@@ -11,7 +11,7 @@ from gradnet.cli.arguments import load_recipe
 from gradnet.cli.options import DataSettings, problem_of
 from gradnet.core.files import sha256
 from gradnet.errors import GradnetError
-from gradnet.training.loop import Watch
+from gradnet.training.loop import Callbacks
 from gradnet.training.supervised import evaluate
 
 logger = logging.getLogger("gradnet")
@@ -48,17 +48,17 @@ class Fit(DataSettings):
             return
         problem = problem_of(snapshot, self)
         base = snapshot.model.to(problem.data.x_train.device)
-        watch = Watch(
+        callbacks = Callbacks(
             checkpoint=path.with_suffix(".pt.part"),
             identity={**problem.identity, "snapshot": sha256(self.snapshot)},
-            on_record=lambda record: logger.info(
+            on_evaluation=lambda record: logger.info(
                 "step %d: validation accuracy %.4f", record["step"], record["accuracy"]
             ),
             description=f"GradNet {name}",
         )
         before = evaluate(base, problem.gradnet_half)["accuracy"]
         predictor, history = fit_gradnet(
-            base, problem.gradnet_half, recipe, seed=self.seed, watch=watch
+            base, problem.gradnet_half, recipe, seed=self.seed, callbacks=callbacks
         )
         accuracy = history.best["accuracy"]
         predictor.save(path, validation_accuracy=accuracy, seed=self.seed)

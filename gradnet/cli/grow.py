@@ -24,7 +24,7 @@ class Grow(ProblemSettings):
     Attributes:
         name: of the row in the table; default: that of the method.
         seeds: everything is done once for each.
-        most_flops: train for as many steps as these FLOPs allow, without growth: for a
+        max_flops: train for as many steps as these FLOPs allow, without growth: for a
             network trained directly beside one that grew.
         start: begin with a grown network, the file networks/seed-0/NAME.safetensors of
             another run, in place of the method's first one; "{seed}" in the name stands
@@ -37,7 +37,7 @@ class Grow(ProblemSettings):
 
     name: str | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
-    most_flops: float | None = None
+    max_flops: float | None = None
     start: str | None = None
     out: str | None = None
 
@@ -79,7 +79,7 @@ def _grow(name: str, settings: Grow, method: GrowthMethod, config: str) -> None:
         start = None
         if settings.start is not None:
             start = read_grown(settings.start.replace("{seed}", str(seed)))
-        study.run(row, method, seed, settings.most_flops, start)
+        study.run(row, method, seed, settings.max_flops, start)
         # Now it is known that the row was not made before with other options.
         write_text(Path(out) / "configs" / f"{row}.yaml", config)
     print(write_growth_report(out))

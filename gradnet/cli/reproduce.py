@@ -25,7 +25,7 @@ class Reproduce(BaseSettings, ProblemSettings):
         controls: how the last layer alone and the whole base are trained further;
             null leaves them out.
         seeds: everything is done once for each.
-        most_epochs: cuts the recipes' steps to so many passes over their half of the
+        max_epochs: cuts the recipes' steps to so many passes over their half of the
             images; for small data and quick looks.
         out: the run folder; default: runs/ and the name of the data. Levels, seeds
             and recipes may be added to a folder later.
@@ -34,7 +34,7 @@ class Reproduce(BaseSettings, ProblemSettings):
     recipes: list[str] = field(default_factory=lambda: ["default"])
     controls: ControlSettings | None = field(default_factory=ControlSettings)
     seeds: list[int] = field(default_factory=lambda: [0])
-    most_epochs: float | None = None
+    max_epochs: float | None = None
     out: str | None = None
 
     def run(self, config: str) -> None:
@@ -44,7 +44,7 @@ class Reproduce(BaseSettings, ProblemSettings):
             recipes=name_recipes(self.recipes),
             controls=self.controls,
             seeds=tuple(self.seeds),
-            most_epochs=self.most_epochs,
+            max_epochs=self.max_epochs,
         )
         folder = run_folder(self.data, self.out)
         study = Study(make_problem(self), settings, folder)

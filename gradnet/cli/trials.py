@@ -25,7 +25,7 @@ from gradnet.experiments.trials_report import (
     write_trials,
 )
 
-MOST_MAPS = 8
+MAX_MAPS = 8
 DRAWN_TRIALS = 3
 
 # Method -> how it runs on classic problems.
@@ -94,7 +94,7 @@ def _draw(trials: Trials, inputs: Any, targets: Any, folder: Path, title: str) -
     if outputs is None or inputs.shape[1] != 2 or targets.shape[1] != 1:
         return
     units = int(trials.rows[0]["hidden_units"])
-    count = min(units + 1, MOST_MAPS)
+    count = min(units + 1, MAX_MAPS)
     shown = sorted({round(units * i / max(count - 1, 1)) for i in range(count)})
     figure = draw_decisions(
         lambda points, number: outputs(points, number)[0, :, 0],

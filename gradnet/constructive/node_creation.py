@@ -40,8 +40,8 @@ class NodeCreationSettings:
             addition.
         mean_error: solved when the mean squared error of an output is at most this,
         largest_error: and the largest one, of any output on any pattern, at most this.
-        most_units: a network of so many that would grow is given up; ours.
-        most_sweeps: the same after so many; ours.
+        max_units: a network of so many that would grow is given up; ours.
+        max_sweeps: the same after so many; ours.
         frozen: the incoming weights of all units but the newest stay as they are; the
             paper rejects that.
     """
@@ -55,8 +55,8 @@ class NodeCreationSettings:
     threshold: float = 0.05
     mean_error: float = 0.001
     largest_error: float = 0.01
-    most_units: int = 50
-    most_sweeps: int = 100_000
+    max_units: int = 50
+    max_sweeps: int = 100_000
     frozen: bool = False
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class NodeCreationSettings:
         Raises:
             GradnetError: a number is too small, or updates of an unknown kind.
         """
-        for name in ("window", "most_units", "most_sweeps"):
+        for name in ("window", "max_units", "max_sweeps"):
             if getattr(self, name) < 1:
                 raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
         if self.updates not in ("pattern", "batch"):
@@ -181,13 +181,13 @@ class _Run:
         for place in self.trials:
             self.add_unit(place, settings.weight_range)
         self.added = torch.zeros(len(seeds), dtype=torch.long, device=inputs.device)
-        shape = settings.most_sweeps + 1, len(seeds)
+        shape = settings.max_sweeps + 1, len(seeds)
         self.errors = inputs.new_full(shape, torch.nan)
 
     def finish(self) -> None:
         """Sweep and grow until no trial is left."""
         rate, momentum = self.settings.learning_rate, self.settings.momentum
-        for sweep in range(self.settings.most_sweeps + 1):
+        for sweep in range(self.settings.max_sweeps + 1):
             self.judge(sweep)
             if not self.trials:
                 return
@@ -206,10 +206,10 @@ class _Run:
         good = (means <= settings.mean_error) & (largest <= settings.largest_error)
         solved = {trials[place] for place in good.nonzero()[:, 0].tolist()}
         grows = set(flat.nonzero()[:, 0].tolist()) - solved
-        is_last = sweep == settings.most_sweeps
+        is_last = sweep == settings.max_sweeps
         self.solved |= solved
         for place, trial in enumerate(trials):
-            is_full = trial in grows and self.units[trial] == settings.most_units
+            is_full = trial in grows and self.units[trial] == settings.max_units
             if is_last or is_full or trial in solved:
                 self.end(place, sweep)
             elif trial in grows:

@@ -32,7 +32,7 @@ def layerwise_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(was_enabled)
 
 
-def refuse_changing_layers(model: nn.Module) -> None:
+def check_evaluation_mode(model: nn.Module) -> None:
     """Refuse a model whose output for a sample changes from call to call.
 
     Raises:

@@ -15,7 +15,7 @@ from numpy.lib.npyio import NpzFile
 from gradnet.core.pickled import imported_names
 from gradnet.errors import GradnetError
 
-MOST_NAMES = 5
+MAX_NAMES = 5
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
@@ -100,9 +100,9 @@ def load_tensors(path: str | Path) -> Any:
         raise GradnetError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
         names = imported_names(path)
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         fault = (
-            f"when loaded; it would have run: {', '.join(names[:MOST_NAMES])}{more}"
+            f"when loaded; it would have run: {', '.join(names[:MAX_NAMES])}{more}"
             if names
             else f"when loaded, or is damaged ({_reason(error)})"
         )

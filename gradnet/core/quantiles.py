@@ -16,7 +16,7 @@ SAMPLE_SIZE = 512
 # Standard deviations of a guessed rank to either side of the one that is sought.
 SPREAD = 3.0
 # Guesses by interpolation, of which two or three usually do.
-MOST_STEPS = 6
+MAX_STEPS = 6
 
 
 def magnitude_of_rank(rows: Tensor, rank: int) -> Tensor:
@@ -57,7 +57,7 @@ def _select(values: Array, rank: int) -> Any:
     bracket = _Bracket(values, rank)
     for guess in _guess_by_sample(values, rank):
         bracket.narrow(guess)
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         if bracket.inside <= 2 * SAMPLE_SIZE:
             break
         bracket.narrow(bracket.interpolate())

@@ -20,8 +20,8 @@ from torch.func import functional_call, grad, vjp, vmap
 from torch.nn import functional
 
 from gradnet.core.evaluation_mode import (
+    check_evaluation_mode,
     differentiable_attention,
-    refuse_changing_layers,
 )
 from gradnet.curvature.lecun1990 import (
     ErrorName,
@@ -205,7 +205,7 @@ def _hessian_rows(
     model: nn.Module, x: Tensor, y: Tensor, error: ErrorName, coordinates: int
 ) -> Iterator[tuple[int, Tensor]]:
     """The index of the first of some rows, and the rows ``(n, P)``."""
-    refuse_changing_layers(model)
+    check_evaluation_mode(model)
     flat = torch.cat([p.detach().flatten() for p in model.parameters()])
     batches = list(zip(x.split(BATCH_SIZE), y.split(BATCH_SIZE), strict=True))
     for start in range(0, len(flat), coordinates):

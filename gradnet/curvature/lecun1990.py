@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from gradnet.core.evaluation_mode import refuse_changing_layers
+from gradnet.core.evaluation_mode import check_evaluation_mode
 from gradnet.errors import GradnetError
 
 ErrorName = Literal["cross_entropy", "squared_error"]
@@ -80,7 +80,7 @@ def recursive_diagonal(
         GradnetError: the recursion is not defined for a layer, or a layer changes from
             call to call.
     """
-    refuse_changing_layers(model)
+    check_evaluation_mode(model)
     layers = list(_layers(model))
     names = {id(p): name for name, p in model.named_parameters()}
     sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}

@@ -20,7 +20,7 @@ TORCHVISION_NAMES = {
 }
 NAMES = ("digits", *TORCHVISION_NAMES)
 TEST_FRACTION = 0.2
-MOST_CLASSES = 100_000
+MAX_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def make_data(
     labels = np.asarray(train[1])
     if class_names is None and labels.dtype.kind in "iu" and labels.size:
         # The cap keeps one wild label from making names until the memory is full.
-        count = min(int(labels.max()) + 1, MOST_CLASSES)
+        count = min(int(labels.max()) + 1, MAX_CLASSES)
         class_names = tuple(str(label) for label in range(count))
     class_names = class_names or ()
     y_train = _as_labels(f"{name}: y_train", labels, len(x_train), len(class_names))

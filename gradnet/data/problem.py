@@ -86,7 +86,7 @@ class ProblemSettings:
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
 
 
-class Preparation(Protocol):
+class Transform(Protocol):
     """What happens to inputs before the network sees them; an Augmentation is one."""
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -114,7 +114,7 @@ class Samples:
     labels: Tensor
     train: Tensor
     validation: Tensor
-    augmentation: Preparation
+    augmentation: Transform
     num_classes: int
 
 

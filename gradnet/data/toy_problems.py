@@ -22,7 +22,7 @@ from torch import Tensor
 from gradnet.core.reproducibility import make_generator
 from gradnet.errors import GradnetError
 
-MOST_BITS = 10
+MAX_BITS = 10
 MONKS_VALUES = (3, 3, 2, 3, 4, 2)
 MONKS_TRAINING = {1: 124, 2: 169, 3: 122}
 MONKS_NOISE = 0.05
@@ -147,10 +147,10 @@ def _monks_rule(number: int, values: Tensor) -> Tensor:
 
 
 _SIZED: Mapping[str, tuple[Callable[[int], tuple[Tensor, ...]], int, int]] = {
-    "parity": (_parity, 2, MOST_BITS),
-    "symmetry": (_symmetry, 2, MOST_BITS),
+    "parity": (_parity, 2, MAX_BITS),
+    "symmetry": (_symmetry, 2, MAX_BITS),
     "encoder": (_encoder, 2, 64),
-    "addition": (_addition, 1, MOST_BITS // 2),
+    "addition": (_addition, 1, MAX_BITS // 2),
     "monks": (_monks, 1, 3),
 }
 CLASSIC_NAMES = (

@@ -19,7 +19,7 @@ from gradnet.core.reproducibility import derive_seed, isolated_randomness
 from gradnet.data.problem import Problem
 from gradnet.errors import GradnetError
 from gradnet.models import build_model, shape_arguments
-from gradnet.training.loop import History, TrainingSettings, Watch, fit
+from gradnet.training.loop import Callbacks, History, TrainingSettings, fit
 from gradnet.training.supervised import SupervisedTask
 
 logger = logging.getLogger("gradnet")
@@ -110,7 +110,7 @@ def train_base(
     settings: BaseSettings,
     seed: int,
     folder: str | Path,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[dict[float, Path], History]:
     """Train a base network and save a snapshot at each level.
 
@@ -121,7 +121,7 @@ def train_base(
         settings: see :class:`BaseSettings`.
         seed: of weights, order and augmentation.
         folder: receives the snapshots and the checkpoint.
-        watch: who is told of the evaluations.
+        callbacks: who is told of the evaluations.
 
     Returns:
         Level -> path of those levels that were reached, and what was done.
@@ -140,11 +140,11 @@ def train_base(
     task = SupervisedTask(model, problem.base_half, settings.training.batch_size, seed)
     every = max(1, task.batches.steps_per_epoch // settings.evaluations_per_epoch)
     info = describe_snapshot(problem, name, arguments, seed)
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
 
     def resume(records: list[dict[str, float]]) -> None:
         _refuse_passed_levels(levels, records, Path(folder))
-        watch.on_resume(records)
+        callbacks.on_resume(records)
 
     def is_last_level_saved(record: dict[str, float]) -> bool:
         _save_passed_levels(levels, record, model, info, Path(folder))
@@ -154,13 +154,13 @@ def train_base(
         task,
         replace(settings.training, evaluate_every=every),
         seed=seed,
-        watch=replace(
-            watch,
+        callbacks=replace(
+            callbacks,
             checkpoint=Path(folder) / "checkpoint.pt",
             identity={**problem.identity, "model": name, **arguments},
             on_resume=resume,
         ),
-        is_enough=is_last_level_saved,
+        should_stop=is_last_level_saved,
     )
     found = list_snapshots(folder)
     return {level: found[level] for level in levels if level in found}, history

@@ -11,7 +11,7 @@ from torch import nn
 
 from gradnet.data.problem import Samples
 from gradnet.gradients.layout import BlockLayout
-from gradnet.training.loop import History, TrainingSettings, Watch, fit
+from gradnet.training.loop import Callbacks, History, TrainingSettings, fit
 from gradnet.training.supervised import SupervisedTask
 
 CONTROLS = ("last-layer", "fine-tuned")
@@ -40,7 +40,7 @@ def train_control(
     training: TrainingSettings,
     *,
     seed: int = 0,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[nn.Module, History]:
     """Train a copy of the base network, or of its last layer, further.
 
@@ -50,7 +50,7 @@ def train_control(
         samples: those that GradNet is trained on.
         training: see :class:`~gradnet.training.loop.TrainingSettings`.
         seed: of order and augmentation.
-        watch: see :class:`~gradnet.training.loop.Watch`.
+        callbacks: see :class:`~gradnet.training.loop.Callbacks`.
 
     Returns:
         The copy, with its best weights on the validation part, and what was done.
@@ -61,11 +61,11 @@ def train_control(
         layer = parameter_name.rpartition(".")[0]
         parameter.requires_grad_(name == "fine-tuned" or layer == last)
     task = SupervisedTask(model, samples, training.batch_size, seed)
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     history = fit(
         task,
         training,
         seed=seed,
-        watch=replace(watch, identity={**watch.identity, "control": name}),
+        callbacks=replace(callbacks, identity={**callbacks.identity, "control": name}),
     )
     return model, history

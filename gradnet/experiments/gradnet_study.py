@@ -36,14 +36,14 @@ class StudySettings:
         recipes: name -> recipe; the controls see as many samples as the first.
         controls: how they are trained; None leaves them out.
         seeds: one base network, and everything read from it, for each.
-        most_epochs: cuts the recipes' steps to so many passes over their half.
+        max_epochs: cuts the recipes' steps to so many passes over their half.
     """
 
     base: BaseSettings
     recipes: Mapping[str, Recipe]
     controls: ControlSettings | None = field(default_factory=ControlSettings)
     seeds: tuple[int, ...] = (0,)
-    most_epochs: float | None = None
+    max_epochs: float | None = None
 
 
 class Study:
@@ -104,7 +104,7 @@ class Study:
             logger.info("%s: done before", describe(key))
             return {level: found[level] for level in levels}
         reached, history = train_base(
-            self.problem, self.settings.base, seed, folder, self.folder.watch(key)
+            self.problem, self.settings.base, seed, folder, self.folder.callbacks(key)
         )
         if missing := [f"{level:g}" for level in levels if level not in reached]:
             logger.warning(
@@ -141,10 +141,10 @@ class Study:
         key = {"seed": seed, "level": level, "method": name}
         if self.folder.is_done(key, asdict(recipe)):
             return int(read_json(self.folder.result(key))["samples_seen"])
-        watch = self.folder.watch(key, self.folder.checkpoint(key))
+        callbacks = self.folder.callbacks(key, self.folder.checkpoint(key))
         start = time.monotonic()
         predictor, history = fit_gradnet(
-            base, self.problem.gradnet_half, recipe, seed=seed, watch=watch
+            base, self.problem.gradnet_half, recipe, seed=seed, callbacks=callbacks
         )
         fit_rate = predictor.gradients_used / (time.monotonic() - start)
         best = history.best["accuracy"]
@@ -177,9 +177,14 @@ class Study:
         key = {"seed": seed, "level": level, "method": name}
         if self.folder.is_done(key, asdict(training)):
             return
-        watch = self.folder.watch(key, self.folder.checkpoint(key))
+        callbacks = self.folder.callbacks(key, self.folder.checkpoint(key))
         model, history = train_control(
-            name, base, self.problem.gradnet_half, training, seed=seed, watch=watch
+            name,
+            base,
+            self.problem.gradnet_half,
+            training,
+            seed=seed,
+            callbacks=callbacks,
         )
         row = {**_training_facts(history, training), **self._test(model)}
         self.folder.finish(key, row, asdict(training))
@@ -193,11 +198,11 @@ class Study:
         }
 
     def _cut(self, recipe: Recipe) -> Recipe:
-        if self.settings.most_epochs is None:
+        if self.settings.max_epochs is None:
             return recipe
         training = recipe.training
         per_epoch = len(self.problem.splits.gradnet_train) / training.batch_size
-        most = max(1, round(self.settings.most_epochs * per_epoch))
+        most = max(1, round(self.settings.max_epochs * per_epoch))
         if most >= training.steps:
             return recipe
         every = max(1, training.evaluate_every * most // training.steps)

@@ -46,7 +46,7 @@ class GrowthStudy:
         name: str,
         method: GrowthMethod,
         seed: int,
-        most_flops: float | None = None,
+        max_flops: float | None = None,
         start: GrownNetwork | None = None,
     ) -> None:
         """Do one run, unless it is done; a run that was stopped continues.
@@ -55,7 +55,7 @@ class GrowthStudy:
             name: of the row.
             method: see :data:`gradnet.growth.GROWTH`.
             seed: of weights, edits, order and augmentation.
-            most_flops: see :func:`within_flops`.
+            max_flops: see :func:`within_flops`.
             start: the network to begin with, whose own training is not counted; None
                 for the method's first one.
 
@@ -66,10 +66,10 @@ class GrowthStudy:
         samples, shape = self.problem.all_training, self.problem.input_shape
         problem = self.folder.identity["problem"]
         if start is not None:
-            start.refuse_others(shape, samples.num_classes, problem)
+            start.check_compatible(shape, samples.num_classes, problem)
         first = None if start is None else start.model
-        if most_flops is not None:
-            method = within_flops(method, self.problem, most_flops, first)
+        if max_flops is not None:
+            method = within_flops(method, self.problem, max_flops, first)
         key = {"seed": seed, "method": name}
         settings = {"growth_method": type(method).__name__, **asdict(method)}
         if first is not None:
@@ -77,14 +77,14 @@ class GrowthStudy:
         if self.folder.is_done(key, settings):
             return
         checkpoint = self.folder.checkpoint(key)
-        watch = self.folder.watch(key, checkpoint)
-        identity = {**watch.identity, "start": settings.get("start")}
+        callbacks = self.folder.callbacks(key, checkpoint)
+        identity = {**callbacks.identity, "start": settings.get("start")}
         edits: list[dict[str, Any]] = []
         growth = grow(
             method,
             samples,
             seed=seed,
-            watch=replace(watch, identity=identity),
+            callbacks=replace(callbacks, identity=identity),
             on_edit=edits.append,
             start=first,
         )
@@ -131,7 +131,7 @@ class GrowthStudy:
 def within_flops(
     method: GrowthMethod,
     problem: Problem,
-    most_flops: float,
+    max_flops: float,
     start: nn.Module | None = None,
 ) -> GrowthMethod:
     """The method, with as many steps as these FLOPs of training allow.
@@ -139,7 +139,7 @@ def within_flops(
     Args:
         method: that does not grow.
         problem: what it is trained on.
-        most_flops: for all steps together.
+        max_flops: for all steps together.
         start: the network to begin with; None for the method's own.
 
     Raises:
@@ -147,7 +147,7 @@ def within_flops(
     """
     if method.edits:
         raise GradnetError(
-            "most_flops is for a network that does not grow; give the other one "
+            "max_flops is for a network that does not grow; give the other one "
             "--training.steps"
         )
     samples = problem.all_training
@@ -156,7 +156,7 @@ def within_flops(
     method.freeze(model, 0)
     task = SupervisedTask(model, samples, method.training.batch_size, seed=0)
     each = training_step_flops(task, probe).total
-    steps = int(most_flops / each)
+    steps = int(max_flops / each)
     if steps < 1:
-        raise GradnetError(f"one step takes {each:.3g} FLOPs, more than {most_flops:g}")
+        raise GradnetError(f"one step takes {each:.3g} FLOPs, more than {max_flops:g}")
     return replace(method, training=replace(method.training, steps=steps))

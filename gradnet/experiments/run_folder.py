@@ -18,7 +18,7 @@ from typing import Any
 from gradnet.core.files import JsonLines, read_json, write_json
 from gradnet.core.reproducibility import versions
 from gradnet.errors import GradnetError
-from gradnet.training.loop import Watch
+from gradnet.training.loop import Callbacks
 
 logger = logging.getLogger("gradnet")
 
@@ -66,14 +66,14 @@ class RunFolder:
         """The file that an unfinished row is continued from."""
         return self.path / "checkpoints" / piece(key, ".pt")
 
-    def watch(self, key: Key, checkpoint: Path | None = None) -> Watch:
+    def callbacks(self, key: Key, checkpoint: Path | None = None) -> Callbacks:
         """Logs a training run's evaluations, those of a resumed one once."""
         event = {**key, "event": "evaluation"}
-        return Watch(
+        return Callbacks(
             checkpoint=checkpoint,
             identity={**self.identity["problem"], **key},
             on_resume=lambda records: self.metrics.replace(event, records),
-            on_record=lambda record: self.metrics.append({**event, **record}),
+            on_evaluation=lambda record: self.metrics.append({**event, **record}),
             description=describe(key),
         )
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gradnet.core.evaluation_mode import refuse_changing_layers
+from gradnet.core.evaluation_mode import check_evaluation_mode
 from gradnet.core.memory import ChunkSizes
 from gradnet.errors import GradnetError
 from gradnet.gradients.cotangents import Loss, check_labels
@@ -298,7 +298,7 @@ class GradientExtractor:
 
     def _check(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, int]:
         """The labels ``(N, C)`` to read, and the number of logits."""
-        refuse_changing_layers(self.model)
+        check_evaluation_mode(self.model)
         if x.is_floating_point() and not torch.isfinite(x).all():
             raise GradnetError("the input has values that are not finite")
         # A copy: the model may overwrite it.

@@ -19,7 +19,7 @@ from gradnet.gradients.layout import Block
 
 # Up to so many coordinates a parameter is projected by a dense matrix, which keeps
 # lengths better; above, by products of two vectors, which need no gradient formed.
-MOST_DENSE = 16_384
+MAX_DENSE = 16_384
 
 
 class Reduction(Protocol):
@@ -38,7 +38,7 @@ class Reduction(Protocol):
 class Projection:
     """Random projection of each block, which keeps inner products in expectation.
 
-    A matrix parameter G of more than :data:`MOST_DENSE` coordinates becomes ``u_j^T G
+    A matrix parameter G of more than :data:`MAX_DENSE` coordinates becomes ``u_j^T G
     v_j / sqrt(size)`` with random vectors u_j and v_j for each output j: where a layer
     has factors, both are projected and multiplied place by place. An inner product
     ``<a, b>`` of such gradients comes out with a standard deviation of at most
@@ -89,7 +89,7 @@ class Projection:
         self, total: Tensor, block: FactoredBlock, name: str, shape: tuple[int, ...]
     ) -> None:
         size = math.prod(shape)
-        if size <= MOST_DENSE or len(shape) < 2:
+        if size <= MAX_DENSE or len(shape) < 2:
             matrix = self._matrix(name, "dense", size, block)
             total += block.form_parameter(name).flatten(2) @ matrix.T
             return

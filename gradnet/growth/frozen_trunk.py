@@ -48,7 +48,7 @@ class TrunkOutputs:
 
     Args:
         samples: their training part is used; its augmentation must not be random.
-        most_bytes: of memory.
+        max_bytes: of memory.
 
     Attributes:
         outputs: ``(N, ...)`` in the order of ``samples.train``.
@@ -56,8 +56,8 @@ class TrunkOutputs:
         flops: that were spent.
     """
 
-    def __init__(self, samples: Samples, most_bytes: float = 4e9) -> None:
-        self.samples, self.most_bytes = samples, most_bytes
+    def __init__(self, samples: Samples, max_bytes: float = 4e9) -> None:
+        self.samples, self.max_bytes = samples, max_bytes
         self.outputs: Tensor | None = None
         self.names: list[str] = []
         self.flops = 0.0
@@ -93,10 +93,10 @@ class TrunkOutputs:
                 self.flops += len(self.samples.train) * forward_flops(rest, inputs)
             parts.append(rest(inputs))
             needed = parts[0][0].nbytes * len(self.samples.train)
-            if needed > self.most_bytes:
+            if needed > self.max_bytes:
                 raise GradnetError(
                     f"the outputs of the frozen trunk need {needed / 1e9:.1f} GB, more "
-                    f"than the {self.most_bytes / 1e9:.1f} that may be kept"
+                    f"than the {self.max_bytes / 1e9:.1f} that may be kept"
                 )
         self.outputs, self.names = torch.cat(parts), names
 

@@ -38,7 +38,7 @@ class GrownNetwork:
     model: nn.Module
     header: Mapping[str, Any]
 
-    def refuse_others(
+    def check_compatible(
         self,
         input_shape: tuple[int, ...],
         num_classes: int,

@@ -28,7 +28,7 @@ from gradnet.growth.stage_files import StageFiles
 from gradnet.surgery.edit import Edit
 from gradnet.surgery.masks import count_remaining
 from gradnet.surgery.optimizer import transfer_optimizer
-from gradnet.training.loop import Part, TrainingSettings, Watch, fit
+from gradnet.training.loop import Callbacks, Part, TrainingSettings, fit
 from gradnet.training.supervised import SupervisedTask
 
 logger = logging.getLogger("gradnet")
@@ -63,7 +63,7 @@ def grow(
     samples: Samples,
     *,
     seed: int = 0,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
     on_edit: Callable[[Record], None] = lambda record: None,
     start: nn.Module | None = None,
 ) -> Growth:
@@ -77,7 +77,7 @@ def grow(
         method: see :class:`~gradnet.growth.method.GrowthMethod`.
         samples: what it is trained and validated on.
         seed: of weights, edits, order and augmentation.
-        watch: who is told, and the file to continue from, as for
+        callbacks: who is told, and the file to continue from, as for
             :func:`gradnet.training.loop.fit`; files of its name and a stage stand
             beside it until :func:`gradnet.growth.stage_files.remove_stage_files`.
         on_edit: called with the record of each edit, again for those of a resumed run.
@@ -89,7 +89,7 @@ def grow(
     Raises:
         GradnetError: the method cannot begin on these images, or training fails.
     """
-    run = _Run(method, samples, seed, watch or Watch(), on_edit, start)
+    run = _Run(method, samples, seed, callbacks or Callbacks(), on_edit, start)
     run.resume()
     while True:
         run.train_stage()
@@ -105,14 +105,14 @@ class _Run:
         method: GrowthMethod,
         samples: Samples,
         seed: int,
-        watch: Watch,
+        callbacks: Callbacks,
         on_edit: Callable[[Record], None],
         start: nn.Module | None,
     ) -> None:
         self.method, self.samples, self.seed = method, samples, seed
-        self.watch, self.on_edit, self.start = watch, on_edit, start
-        self.identity = {**watch.identity, "method": repr(method), "seed": seed}
-        self.files = StageFiles(watch.checkpoint, self.identity)
+        self.callbacks, self.on_edit, self.start = callbacks, on_edit, start
+        self.identity = {**callbacks.identity, "method": repr(method), "seed": seed}
+        self.files = StageFiles(callbacks.checkpoint, self.identity)
         indices = samples.train[:PROBE_SIZE]
         self.probe = samples.augmentation.evaluate(samples.images[indices])
         model = self._replay(0)
@@ -148,24 +148,24 @@ class _Run:
 
         def on_resume(records: list[Record]) -> None:
             history.records = [*earlier, *map(complete, records)]
-            self.watch.on_resume(history.records)
+            self.callbacks.on_resume(history.records)
 
-        def on_record(record: Record) -> None:
+        def on_evaluation(record: Record) -> None:
             history.records.append(complete(record))
-            self.watch.on_record(history.records[-1])
+            self.callbacks.on_evaluation(history.records[-1])
 
         done = fit(
             task,
             self._settings(),
             seed=self.seed,
-            watch=Watch(
+            callbacks=Callbacks(
                 checkpoint=self.files.training(self.stage),
                 identity={**self.identity, "stage": self.stage},
                 on_resume=on_resume,
-                on_record=on_record,
-                description=f"{self.watch.description}, stage {self.stage}",
+                on_evaluation=on_evaluation,
+                description=f"{self.callbacks.description}, stage {self.stage}",
             ),
-            is_enough=self._is_due,
+            should_stop=self._is_due,
             part=Part(history.start, self.method.latest_step(history), self.optimizer),
         )
         self.step = int(done.records[-1]["step"])

@@ -19,7 +19,7 @@ from gradnet.errors import GradnetError
 
 MANIFEST = "manifest.json"
 VERSION = 1
-MOST_SHARD_BYTES = 512_000_000
+MAX_SHARD_BYTES = 512_000_000
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float32, torch.bfloat16, torch.float16)
@@ -64,9 +64,9 @@ class StorePlan:
             raise GradnetError(
                 f"a store cannot hold {self.dtype}; choose {', '.join(DTYPES)}"
             )
-        if not 1 <= self.shard_bytes <= MOST_SHARD_BYTES:
+        if not 1 <= self.shard_bytes <= MAX_SHARD_BYTES:
             raise GradnetError(
-                f"shard_bytes is {self.shard_bytes}; choose 1 to {MOST_SHARD_BYTES}"
+                f"shard_bytes is {self.shard_bytes}; choose 1 to {MAX_SHARD_BYTES}"
             )
         try:
             json.dumps(self.fingerprint, allow_nan=False)
@@ -181,7 +181,7 @@ class StorePlan:
             f"{place} is a store of version {version}; this gradnet reads {VERSION}"
         )
 
-    def refuse_another(self, stored: "StorePlan", place: str) -> None:
+    def check_compatible(self, stored: "StorePlan", place: str) -> None:
         """Raise where the store at ``place`` was made with another plan.
 
         Raises:

@@ -10,7 +10,7 @@ from torch import Tensor
 from gradnet.errors import GradnetError
 from gradnet.store.filesystem import open_place
 from gradnet.store.manifest import MANIFEST, StorePlan
-from gradnet.store.shard import Shard, open_shard, refuse_truncated, shard_name
+from gradnet.store.shard import Shard, check_size, open_shard, shard_name
 
 OPEN_SHARDS = 16
 
@@ -41,7 +41,7 @@ class GradientStore:
         missing = []
         for number in range(self.plan.num_shards):
             if shard_name(number) in sizes:
-                refuse_truncated(self.plan, number, sizes[shard_name(number)], place)
+                check_size(self.plan, number, sizes[shard_name(number)], place)
             else:
                 missing.append(number)
         self.missing = tuple(missing)

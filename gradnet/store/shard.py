@@ -108,7 +108,7 @@ def shard_size(plan: StorePlan, number: int) -> int:
     return len(header) + plan.shard_rows(number) * plan.row_bytes
 
 
-def refuse_truncated(plan: StorePlan, number: int, size: int, place: str) -> None:
+def check_size(plan: StorePlan, number: int, size: int, place: str) -> None:
     """Raise where the file of a shard has not the size that was planned.
 
     Raises:

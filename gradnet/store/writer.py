@@ -13,8 +13,8 @@ from gradnet.errors import GradnetError
 from gradnet.store.filesystem import Lock, Place, open_place
 from gradnet.store.manifest import MANIFEST, StorePlan, readable_bytes
 from gradnet.store.shard import (
+    check_size,
     memory_of,
-    refuse_truncated,
     shard_header,
     shard_name,
     shard_size,
@@ -107,7 +107,7 @@ def write_store(
             "samples, labels or coordinates, or a smaller dtype"
         )
     _write_manifest(files, plan)
-    _clear_locks_of_the_dead(files, plan, shards)
+    _remove_stale_locks(files, plan, shards)
     if found.missing:
         _write_missing(files, plan, found.missing, make_rows, on_progress)
 
@@ -119,8 +119,8 @@ def _write_missing(
     make_rows: MakeRows,
     on_progress: Callable[[int], object],
 ) -> None:
-    most_rows = max(map(plan.shard_rows, missing))
-    buffer = torch.empty(most_rows * plan.row_bytes, dtype=torch.uint8)
+    max_rows = max(map(plan.shard_rows, missing))
+    buffer = torch.empty(max_rows * plan.row_bytes, dtype=torch.uint8)
     held: Lock | None = None
     try:
         for number in missing:
@@ -143,7 +143,7 @@ def _survey(files: Place, plan: StorePlan, shards: tuple[int, int] | None) -> Su
     sizes = files.sizes()
     if MANIFEST in sizes:
         stored = StorePlan.from_manifest(files.read(MANIFEST), files.name)
-        plan.refuse_another(stored, files.name)
+        plan.check_compatible(stored, files.name)
     missing, free = [], files.free_bytes()
     for number in _share(plan, shards):
         size = sizes.get(shard_name(number))
@@ -153,7 +153,7 @@ def _survey(files: Place, plan: StorePlan, shards: tuple[int, int] | None) -> Su
             stale = [n for n in sizes if n.startswith(f"{shard_name(number)}.")]
             free = None if free is None else free + sum(sizes[n] for n in stale)
         else:
-            refuse_truncated(plan, number, size, files.name)
+            check_size(plan, number, size, files.name)
     return Survey(
         tuple(missing),
         sum(len(plan.shard_samples(number)) for number in missing),
@@ -184,7 +184,7 @@ def _write_manifest(files: Place, plan: StorePlan) -> None:
     try:
         if files.exists(MANIFEST):  # by another run, meanwhile
             stored = StorePlan.from_manifest(files.read(MANIFEST), files.name)
-            plan.refuse_another(stored, files.name)
+            plan.check_compatible(stored, files.name)
         else:
             text = json.dumps(plan.manifest, indent=2) + "\n"
             files.write(MANIFEST, [text.encode()])
@@ -192,7 +192,7 @@ def _write_manifest(files: Place, plan: StorePlan) -> None:
         lock.release()
 
 
-def _clear_locks_of_the_dead(
+def _remove_stale_locks(
     files: Place, plan: StorePlan, shards: tuple[int, int] | None
 ) -> None:
     """Remove the lock files of finished shards that a kill left behind."""

@@ -4,7 +4,7 @@
 of learning from labelled samples.
 """
 
-from gradnet.training.loop import History, Part, Task, TrainingSettings, Watch, fit
+from gradnet.training.loop import Callbacks, History, Part, Task, TrainingSettings, fit
 from gradnet.training.supervised import (
     Batches,
     SupervisedTask,
@@ -20,7 +20,7 @@ __all__ = [
     "SupervisedTask",
     "Task",
     "TrainingSettings",
-    "Watch",
+    "Callbacks",
     "augmented_batch",
     "evaluate",
     "evaluate_scores",

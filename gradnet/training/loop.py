@@ -136,7 +136,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Watch:
+class Callbacks:
     """Who is told of a run's evaluations, and where its checkpoint is kept.
 
     Attributes:
@@ -144,14 +144,14 @@ class Watch:
             a minute, for the caller to remove when the result is safe. None keeps none.
         identity: what this run is; a checkpoint of another run is refused.
         on_resume: called once, with the records of the earlier runs.
-        on_record: called with the record of each new evaluation.
+        on_evaluation: called with the record of each new evaluation.
         description: for the progress display.
     """
 
     checkpoint: Path | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     on_resume: Callable[[list[dict[str, float]]], None] = lambda records: None
-    on_record: Callable[[dict[str, float]], None] = lambda record: None
+    on_evaluation: Callable[[dict[str, float]], None] = lambda record: None
     description: str = "training"
 
 
@@ -175,8 +175,8 @@ def fit(
     settings: TrainingSettings,
     *,
     seed: int = 0,
-    watch: Watch | None = None,
-    is_enough: Callable[[dict[str, float]], bool] = lambda record: False,
+    callbacks: Callbacks | None = None,
+    should_stop: Callable[[dict[str, float]], bool] = lambda record: False,
     part: Part | None = None,
 ) -> History:
     """Train ``task.module``; it ends with its best weights on the validation part.
@@ -185,8 +185,8 @@ def fit(
         task: see :class:`Task`.
         settings: see :class:`TrainingSettings`.
         seed: of dropout and whatever else draws from torch's generator.
-        watch: see :class:`Watch`.
-        is_enough: called with the record of each evaluation, again for the last one
+        callbacks: see :class:`Callbacks`.
+        should_stop: called with the record of each evaluation, again for the last one
             when a run is resumed; true ends the run.
         part: the steps to do, when not all; the module then ends with its last
             weights.
@@ -194,13 +194,13 @@ def fit(
     Raises:
         GradnetError: the loss is not finite, or the checkpoint is of another run.
     """
-    watch = watch or Watch()
-    run = _Run(task, settings, seed, watch, part)
+    callbacks = callbacks or Callbacks()
+    run = _Run(task, settings, seed, callbacks, part)
     run.resume()
-    watch.on_resume(run.history.records)
+    callbacks.on_resume(run.history.records)
     with (
         isolated_randomness(),
-        progress(watch.description, run.last, done=run.step) as advance,
+        progress(callbacks.description, run.last, done=run.step) as advance,
     ):
         while True:
             if not run.is_evaluation_due():
@@ -208,9 +208,9 @@ def fit(
                 advance(1)
                 continue
             if not run.is_evaluated():
-                watch.on_record(run.evaluate())
+                callbacks.on_evaluation(run.evaluate())
                 run.save()
-            if is_enough(run.history.records[-1]) or run.is_over():
+            if should_stop(run.history.records[-1]) or run.is_over():
                 break
             run.train_step()
             advance(1)
@@ -227,12 +227,12 @@ class _Run:
         task: Task,
         settings: TrainingSettings,
         seed: int,
-        watch: Watch,
+        callbacks: Callbacks,
         part: Part | None,
     ) -> None:
         self.task, self.settings, self.seed = task, settings, seed
-        self.checkpoint = watch.checkpoint
-        self.identity = {**watch.identity, "settings": repr(settings), "seed": seed}
+        self.checkpoint = callbacks.checkpoint
+        self.identity = {**callbacks.identity, "settings": repr(settings), "seed": seed}
         self.keeps_best = part is None
         part = part or Part(0, settings.steps, settings.make_optimizer(task.module))
         self.first, self.last, self.optimizer = part.first, part.last, part.optimizer

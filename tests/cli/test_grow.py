@@ -70,7 +70,7 @@ def _fields(kind: type) -> tuple[dataclasses.Field, ...]:
         ([*CORNET, "--data", "moon"], "no data set 'moon'"),
         ([*CORNET, "--final_blocks", "7"], "cannot grow from 1 to 7 blocks in stages"),
         ([*CORNET, "--growth.every", "0"], "growth every is 0; it must be >= 1"),
-        ([*CORNET, "--most_flops", "1e9"], "most_flops is for a network that does not"),
+        ([*CORNET, "--max_flops", "1e9"], "max_flops is for a network that does not"),
         ([*CORNET, "--wider", "3"], "wider"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_run_leaves_rows_networks_a_table_and_a_picture(out):
 def test_another_row_joins_the_table_and_what_is_done_is_not_done_again(out, capsys):
     before = {p: p.stat().st_mtime_ns for p in out.glob("results/*/*.json")}
     flops = read_rows(out)[0]["training_flops"]
-    arguments = [*DIRECT, "--name", "direct", "--most_flops", str(flops), *QUICK]
+    arguments = [*DIRECT, "--name", "direct", "--max_flops", str(flops), *QUICK]
     main(["grow", *CORNET, "--seeds", "0", "1", "--out", str(out)])
     assert "done before" in capsys.readouterr().err
     main(["grow", *arguments, "--out", str(out)])

@@ -23,7 +23,7 @@ hidden: [8]
 levels: [0.3, 0.5]
 training: {steps: 300, optimizer: adamw, learning_rate: 0.003}
 """
-STUDY = BASE + "most_epochs: 3\n"
+STUDY = BASE + "max_epochs: 3\n"
 
 
 def write_config(folder: Path, text: str) -> list[str]:

@@ -17,7 +17,7 @@ from gradnet.data.toy_problems import classic_problem
 from gradnet.errors import GradnetError
 
 XOR = classic_problem("xor")
-QUICK = NodeCreationSettings(window=20, threshold=0.5, most_units=4, most_sweeps=90)
+QUICK = NodeCreationSettings(window=20, threshold=0.5, max_units=4, max_sweeps=90)
 
 
 def is_due(errors, added=0):
@@ -72,7 +72,7 @@ def scalar_trial(problem, settings, fresh):
     patterns = list(zip(problem.inputs.tolist(), problem.targets.tolist(), strict=True))
     size = len(patterns) if settings.updates == "batch" else 1
     errors, additions, added = [], [], 0
-    for sweep in range(settings.most_sweeps + 1):
+    for sweep in range(settings.max_sweeps + 1):
         squares = [
             (y - t) ** 2
             for x, target in patterns
@@ -80,7 +80,7 @@ def scalar_trial(problem, settings, fresh):
         ]
         errors.append(sum(squares) / len(squares))
         start = sweep - settings.window
-        if sweep == settings.most_sweeps:
+        if sweep == settings.max_sweeps:
             return errors, additions, weights
         limit = settings.threshold * errors[added]
         if start >= added and errors[start] - errors[sweep] < limit:
@@ -100,7 +100,7 @@ def scalar_trial(problem, settings, fresh):
 @pytest.mark.parametrize("name", ["xor", "addition-1"])
 def test_a_trial_is_that_of_a_scalar_program(name, updates):
     problem = classic_problem(name)
-    settings = replace(QUICK, updates=updates, most_units=9)
+    settings = replace(QUICK, updates=updates, max_units=9)
     result = node_creation(problem.inputs, problem.targets, settings, seeds=[2, 7])
     # Without learning, a network keeps the weights that its units began with.
     drawn = replace(settings, learning_rate=0.0)
@@ -143,7 +143,7 @@ def test_units_that_send_nothing_leave_the_errors_as_they_are():
 
 def test_trials_together_are_each_alone():
     # One is solved before the end, and they grow at different sweeps.
-    settings = NodeCreationSettings(window=60, most_sweeps=500)
+    settings = NodeCreationSettings(window=60, max_sweeps=500)
     seeds = [3, 1, 4, 15]
     together = node_creation(XOR.inputs, XOR.targets, settings, seeds=seeds)
     assert together.solved.any() and not together.solved.all()
@@ -174,7 +174,7 @@ def test_the_frozen_form_learns_otherwise_from_the_first_addition_on():
 
 @pytest.mark.parametrize(
     ("changes", "units", "sweeps"),
-    [({"most_units": 1}, 1, 20), ({"most_sweeps": 25}, 2, 25)],
+    [({"max_units": 1}, 1, 20), ({"max_sweeps": 25}, 2, 25)],
 )
 def test_failures_are_counted_with_what_they_had(changes, units, sweeps):
     settings = replace(QUICK, **changes)
@@ -195,7 +195,7 @@ def test_solved_means_both_errors_are_small(most):
     assert start.errors.item() == pytest.approx(squares.mean().item(), abs=1e-15)
     limit = {"mean_error": squares.mean(), "largest_error": squares.max()}[most].item()
     for factor, solved in ((1 + 1e-9, True), (1 - 1e-9, False)):
-        changes = {most: limit * factor, "learning_rate": 0.0, "most_sweeps": 1}
+        changes = {most: limit * factor, "learning_rate": 0.0, "max_sweeps": 1}
         strict = replace(settings, **changes)
         found = node_creation(XOR.inputs, XOR.targets, strict)
         assert found.solved.item() is solved
@@ -231,7 +231,7 @@ def test_all_trials_are_solved_by_at_most_three_units_above_the_least(name, leas
     ("changes", "message"),
     [
         ({"window": 0}, "window is 0"),
-        ({"most_units": 0}, "most_units is 0"),
+        ({"max_units": 0}, "max_units is 0"),
         ({"updates": "sweep"}, "give pattern or batch"),
     ],
 )

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from gradnet.core.evaluation_mode import (
+    check_evaluation_mode,
     differentiable_attention,
     layerwise_attention,
-    refuse_changing_layers,
 )
 from gradnet.errors import GradnetError
 
@@ -28,18 +28,18 @@ from gradnet.errors import GradnetError
 def test_what_changes_is_refused_in_training_mode_only(layer: nn.Module) -> None:
     model = nn.Sequential(nn.Identity(), layer)
     with pytest.raises(GradnetError, match=rf"layer '1' \({type(layer).__name__}\)"):
-        refuse_changing_layers(model)
-    refuse_changing_layers(model.eval())
+        check_evaluation_mode(model)
+    check_evaluation_mode(model.eval())
 
 
 def test_what_does_not_change_may_train() -> None:
-    refuse_changing_layers(nn.Sequential(nn.Dropout(0.0), nn.InstanceNorm1d(3)))
+    check_evaluation_mode(nn.Sequential(nn.Dropout(0.0), nn.InstanceNorm1d(3)))
 
 
 def test_statistics_of_the_batch_are_refused_in_any_mode() -> None:
     norm = nn.BatchNorm1d(3, track_running_stats=False).eval()
     with pytest.raises(GradnetError, match="normalizes by the batch in any mode"):
-        refuse_changing_layers(norm)
+        check_evaluation_mode(norm)
 
 
 @pytest.mark.parametrize("context", [differentiable_attention, layerwise_attention])

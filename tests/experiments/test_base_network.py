@@ -7,7 +7,7 @@ from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments.base_network import BaseSettings, train_base
-from gradnet.training.loop import TrainingSettings, Watch
+from gradnet.training.loop import Callbacks, TrainingSettings
 from gradnet.training.supervised import evaluate
 
 QUICK = TrainingSettings(steps=200, optimizer="adamw", learning_rate=3e-3)
@@ -24,8 +24,8 @@ def settings(*levels):
 
 def test_a_snapshot_is_the_network_that_passed_its_level(problem, tmp_path):
     records = []
-    watch = Watch(on_record=records.append)
-    found, _ = train_base(problem, settings(0.6, 0.3), 0, tmp_path, watch)
+    callbacks = Callbacks(on_evaluation=records.append)
+    found, _ = train_base(problem, settings(0.6, 0.3), 0, tmp_path, callbacks)
     assert list(found) == [0.3, 0.6]
     for level, path in found.items():
         snapshot = load_snapshot(path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradnet.classifier.estimator import AsTheyAre
+from gradnet.classifier.estimator import IdentityTransform
 from gradnet.data.problem import Samples
 from gradnet.experiments.controls import train_control
 from gradnet.training.loop import TrainingSettings
@@ -14,7 +14,7 @@ from gradnet.training.loop import TrainingSettings
 def samples():
     x = torch.randn(60, 4)
     y = (x[:, 0] * x[:, 1] > 0).long()
-    return Samples(x, y, torch.arange(50), torch.arange(50, 60), AsTheyAre(), 2)
+    return Samples(x, y, torch.arange(50), torch.arange(50, 60), IdentityTransform(), 2)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_finished_row_of_another_recipe_is_refused(finished, problem):
 
 
 def test_epochs_cut_the_steps(problem, tmp_path):
-    settings = replace(SETTINGS, most_epochs=0.5, controls=ControlSettings())
+    settings = replace(SETTINGS, max_epochs=0.5, controls=ControlSettings())
     rows = Study(problem, replace(settings, seeds=(2,)), tmp_path).run()
     steps = round(0.5 * len(problem.splits.gradnet_train) / 64)
     found = {r["samples_seen"] for r in rows if r["method"] == "default"}

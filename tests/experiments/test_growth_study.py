@@ -259,9 +259,9 @@ def test_counting_the_flops_of_a_step_draws_nothing(problem):
 
 
 def test_a_budget_of_flops_is_not_for_what_grows(problem, tmp_path):
-    with pytest.raises(GradnetError, match="most_flops is for a network that does not"):
+    with pytest.raises(GradnetError, match="max_flops is for a network that does not"):
         within_flops(WIDER, problem, 1e9)
     study = GrowthStudy(problem, tmp_path)
-    with pytest.raises(GradnetError, match="most_flops"):
-        study.run("wider", WIDER, 0, most_flops=1e9)
+    with pytest.raises(GradnetError, match="max_flops"):
+        study.run("wider", WIDER, 0, max_flops=1e9)
     assert not (tmp_path / "results").exists()

@@ -47,14 +47,14 @@ def test_a_folder_of_another_study_is_refused(folder):
 
 
 def test_a_resumed_run_logs_no_evaluation_twice(folder):
-    first = folder.watch(KEY)
+    first = folder.callbacks(KEY)
     first.on_resume([])
     for step in (0, 5, 10):
-        first.on_record({"step": step})
-    folder.watch({**KEY, "seed": 1}).on_record({"step": 0})
-    second = folder.watch(KEY)
+        first.on_evaluation({"step": step})
+    folder.callbacks({**KEY, "seed": 1}).on_evaluation({"step": 0})
+    second = folder.callbacks(KEY)
     second.on_resume([{"step": 0}, {"step": 5}])
-    second.on_record({"step": 10})
+    second.on_evaluation({"step": 10})
     records = JsonLines(folder.path / "metrics.jsonl").read()
     assert [r["step"] for r in records if r["seed"] == 0] == [0, 5, 10]
     assert [r["step"] for r in records if r["seed"] == 1] == [0]
@@ -91,7 +91,7 @@ def test_rows_need_no_level(folder):
         (1, "grown"),
         (2, "grown"),
     ]
-    assert folder.watch(key).description == describe(key) == "seed 2, grown"
+    assert folder.callbacks(key).description == describe(key) == "seed 2, grown"
     assert describe(KEY) == "seed 0, level 0.5, default"
     assert describe({"seed": 3}) == "base network, seed 3"
 

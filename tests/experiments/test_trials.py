@@ -9,7 +9,7 @@ from gradnet.constructive.node_creation import NodeCreationSettings, node_creati
 from gradnet.data.toy_problems import classic_problem
 from gradnet.experiments.trials import cascade_trials, node_creation_trials
 
-QUICK = NodeCreationSettings(window=30, threshold=0.5, most_sweeps=100)
+QUICK = NodeCreationSettings(window=30, threshold=0.5, max_sweeps=100)
 
 
 def test_a_row_a_trial_as_the_method_says():
@@ -30,7 +30,7 @@ def test_a_row_a_trial_as_the_method_says():
 
 def test_coordinates_are_left_as_they_are():
     problem = classic_problem("two-spirals")
-    settings = CascadeSettings(most_units=1)
+    settings = CascadeSettings(max_units=1)
     trials = cascade_trials(problem, settings, [0])
     result = cascade_correlation(
         problem.inputs, problem.targets - 0.5, settings, seeds=[0]
@@ -42,7 +42,7 @@ def test_coordinates_are_left_as_they_are():
 @pytest.mark.parametrize("run", [cascade_trials, node_creation_trials])
 def test_test_accuracy_is_that_of_the_networks(run):
     problem = classic_problem("monks-1")
-    settings = CascadeSettings(most_units=2) if run is cascade_trials else QUICK
+    settings = CascadeSettings(max_units=2) if run is cascade_trials else QUICK
     trials = run(problem, settings, [0, 1])
     for place, row in enumerate(trials.rows):
         if run is cascade_trials:

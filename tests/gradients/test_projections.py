@@ -22,7 +22,7 @@ LAYERS = ["linear on tokens", "conv2d, groups", "transposed conv2d", "unused", "
 @pytest.fixture
 def factored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every matrix is projected from both sides, however small."""
-    monkeypatch.setattr(reductions, "MOST_DENSE", 0)
+    monkeypatch.setattr(reductions, "MAX_DENSE", 0)
 
 
 def gradients(case: Case) -> tuple[GradientExtractor, dict[str, Tensor]]:
@@ -70,7 +70,7 @@ def test_engine_and_chunks_change_nothing(name: str, kind: str, factored: None) 
 @pytest.mark.parametrize("limit", [0, 10**6], ids=["from both sides", "dense"])
 def test_projection_is_linear(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weighted by the probabilities, the gradients of all labels sum to zero."""
-    monkeypatch.setattr(reductions, "MOST_DENSE", limit)
+    monkeypatch.setattr(reductions, "MAX_DENSE", limit)
     found = layer_case("conv2d, groups")
     extractor = GradientExtractor(found.model, biases=True)
     logits, projected = extractor.reduced(found.x, Projection(4))
@@ -93,7 +93,7 @@ def test_inner_products_within_their_expected_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Mean zero error; spread at most what Johnson-Lindenstrauss allows."""
-    monkeypatch.setattr(reductions, "MOST_DENSE", limit)
+    monkeypatch.setattr(reductions, "MAX_DENSE", limit)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(60, 50), nn.Tanh(), nn.Linear(50, 3))
     model, x = model.double(), torch.randn(4, 60, dtype=torch.float64)

@@ -66,10 +66,10 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "pronet": [RESNET, RESNET | {"style": "preactivation"}],
     "node-creation": [
         {"model_args": {"hidden": [4, 3]}, "layers": ["linear0", "linear1"]}
-        | {"nodes": 2, "most_edits": 3, "window": 1, "threshold": 9.0}
+        | {"nodes": 2, "max_edits": 3, "window": 1, "threshold": 9.0}
         | {"place": "largest-gradient"},
         {"model_args": {"hidden": [4, 3]}, "layers": ["linear0", "linear1"]}
-        | {"nodes": 4, "most_edits": 3, "frozen": True}
+        | {"nodes": 4, "max_edits": 3, "frozen": True}
         | {"training": replace(TRAINING, weight_decay=0.0)},
         {
             "model": "cnn-small",
@@ -77,7 +77,7 @@ TINY: dict[str, list[dict[str, Any]]] = {
             "layers": ["conv0", "conv1"],
             "place": "random",
         }
-        | {"nodes": 1, "most_edits": 2, "preserving": False},
+        | {"nodes": 1, "max_edits": 2, "preserving": False},
     ],
     "cascade-correlation": [
         {"rounds": 2, "units": 2, "pool": 4, "candidate_steps": 5},

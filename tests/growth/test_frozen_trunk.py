@@ -151,7 +151,7 @@ def test_advancing_leaves_the_network_without_gradients_and_statistics_alone():
 
 def test_outputs_that_need_too_much_memory_are_refused_after_one_batch():
     samples = make_samples(EVALUATION_BATCH + 30)
-    trunk = TrunkOutputs(samples, most_bytes=1e5)
+    trunk = TrunkOutputs(samples, max_bytes=1e5)
     calls = []
     model = make_model()
     model.stem.register_forward_hook(lambda *_: calls.append(1))
@@ -159,9 +159,9 @@ def test_outputs_that_need_too_much_memory_are_refused_after_one_batch():
     with pytest.raises(GradnetError, match=message):
         trunk.advance(model, 6)
     assert len(calls) <= 2  # one of them to count its FLOPs
-    enough = TrunkOutputs(samples, most_bytes=len(samples.train) * 2 * 64 * 8)
+    enough = TrunkOutputs(samples, max_bytes=len(samples.train) * 2 * 64 * 8)
     enough.advance(model, 6)
-    assert enough.outputs.nbytes == enough.most_bytes
+    assert enough.outputs.nbytes == enough.max_bytes
 
 
 def test_outputs_that_were_not_computed_are_refused():

@@ -68,10 +68,10 @@ def test_a_start_for_other_images_or_classes_is_refused(tmp_path):
     growth = Growth(replay(method, 0, 0, torch.randn(2, *SHAPE), 4), GrowthHistory(9))
     path = save_grown(tmp_path / "a.safetensors", growth, method, 0, SHAPE, 4)
     start = read_grown(path)
-    start.refuse_others(SHAPE, 4)
+    start.check_compatible(SHAPE, 4)
     for shape, classes in (((3, 8, 8), 4), (SHAPE, 5)):
         with pytest.raises(GradnetError, match=r"for images \(1, 8, 8\) of 4 classes"):
-            start.refuse_others(shape, classes)
+            start.check_compatible(shape, classes)
 
 
 def test_a_start_that_has_seen_the_validation_part_is_refused(tmp_path, caplog):
@@ -80,15 +80,15 @@ def test_a_start_that_has_seen_the_validation_part_is_refused(tmp_path, caplog):
     problem = {"data_fingerprint": "a", "split_fingerprint": "b", "augmentation": {}}
     file = tmp_path / "a.safetensors"
     start = read_grown(save_grown(file, growth, method, 0, SHAPE, 4, problem=problem))
-    start.refuse_others(SHAPE, 4, problem)
-    start.refuse_others(SHAPE, 4)
+    start.check_compatible(SHAPE, 4, problem)
+    start.check_compatible(SHAPE, 4)
     other = problem | {"data_fingerprint": "c", "split_fingerprint": "d"}
-    start.refuse_others(SHAPE, 4, other)  # its images are none of these
+    start.check_compatible(SHAPE, 4, other)  # its images are none of these
     assert not caplog.records
-    start.refuse_others(SHAPE, 4, problem | {"augmentation": {"whiten": False}})
+    start.check_compatible(SHAPE, 4, problem | {"augmentation": {"whiten": False}})
     assert "had another augmentation" in caplog.text
     with pytest.raises(GradnetError, match="trained on another split of these images"):
-        start.refuse_others(SHAPE, 4, problem | {"split_fingerprint": "d"})
+        start.check_compatible(SHAPE, 4, problem | {"split_fingerprint": "d"})
 
 
 @pytest.mark.parametrize("name", GROWTH)

@@ -22,7 +22,7 @@ from torch import nn
 from gradnet.growth import GROWTH
 from gradnet.growth.method import GrowthMethod
 from gradnet.growth.run import grow
-from gradnet.training.loop import Watch
+from gradnet.training.loop import Callbacks
 
 CASES = [
     pytest.param((name, number), id=f"{name}-{number}")
@@ -190,10 +190,10 @@ class Interrupted:
             self.stops.remove(event)
             raise KeyboardInterrupt
 
-    def watch(self, path):
-        return Watch(
+    def callbacks(self, path):
+        return Callbacks(
             checkpoint=path,
-            on_record=lambda r: self.meet("record", r["stage"], r["step"]),
+            on_evaluation=lambda r: self.meet("record", r["stage"], r["step"]),
             on_resume=lambda records: self.resumed.append(len(records)),
         )
 
@@ -229,7 +229,7 @@ def test_a_run_that_is_stopped_within_and_between_stages_ends_as_one_that_is_not
             growth = grow(
                 tiny(*case),
                 digits(),
-                watch=watcher.watch(tmp_path / "r.pt"),
+                callbacks=watcher.callbacks(tmp_path / "r.pt"),
                 on_edit=on_edit,
             )
         except KeyboardInterrupt:

@@ -25,7 +25,7 @@ from gradnet.growth.methods.net2net import Net2Wider
 from gradnet.growth.replay import replay
 from gradnet.growth.run import grow
 from gradnet.surgery.optimizer import transfer_optimizer
-from gradnet.training.loop import Watch
+from gradnet.training.loop import Callbacks
 from gradnet.training.supervised import SupervisedTask, set_training_mode
 
 WIDER = Net2Wider(
@@ -61,22 +61,26 @@ def stop(record):
 def test_a_checkpoint_of_another_run_is_refused(
     tmp_path, stage, changes, seed, identity, message
 ):
-    def on_record(record):
+    def on_evaluation(record):
         if record["stage"] == stage and record["step"] > 6 - 4 * (stage == 0):
             raise KeyboardInterrupt
 
     path, first = tmp_path / "run.pt", {"data": "a"}
     with pytest.raises(KeyboardInterrupt):
-        grow(WIDER, digits(), watch=Watch(path, first, on_record=on_record))
-    other = Watch(path, {**first, **identity})
+        grow(
+            WIDER,
+            digits(),
+            callbacks=Callbacks(path, first, on_evaluation=on_evaluation),
+        )
+    other = Callbacks(path, {**first, **identity})
     with pytest.raises(GradnetError, match=message):
-        grow(replace(WIDER, **changes), digits(), seed=seed, watch=other)
+        grow(replace(WIDER, **changes), digits(), seed=seed, callbacks=other)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
-    watch = Watch(tmp_path / "run.pt")
-    expected = grow(WIDER, digits(), watch=watch)
-    again = grow(WIDER, digits(), watch=replace(watch, on_record=stop))
+    callbacks = Callbacks(tmp_path / "run.pt")
+    expected = grow(WIDER, digits(), callbacks=callbacks)
+    again = grow(WIDER, digits(), callbacks=replace(callbacks, on_evaluation=stop))
     assert again.history == expected.history and again.flops == expected.flops
     assert again.seconds == pytest.approx(expected.seconds)
 
@@ -188,7 +192,7 @@ def test_random_augmentation_keeps_no_outputs(caplog, monkeypatch):
 
 
 def test_a_trunk_that_is_too_large_is_not_kept(caplog, monkeypatch):
-    monkeypatch.setattr(run_module, "TrunkOutputs", partial(TrunkOutputs, most_bytes=9))
+    monkeypatch.setattr(run_module, "TrunkOutputs", partial(TrunkOutputs, max_bytes=9))
     with caplog.at_level(logging.INFO, "gradnet"):
         small = grow(PRESERVING, digits())
     assert "may be kept; it is computed at each step instead" in caplog.text
@@ -227,7 +231,7 @@ def test_the_callers_generator_is_left_alone():
 
 def test_records_are_told_as_they_are_kept():
     told: list[dict] = []
-    growth = grow(WIDER, digits(), watch=Watch(on_record=told.append))
+    growth = grow(WIDER, digits(), callbacks=Callbacks(on_evaluation=told.append))
     assert told == growth.history.records
     assert without_seconds(told)[0]["step"] == 0
     seconds = [record["seconds"] for record in told]

@@ -9,7 +9,7 @@ from gradnet.growth.method import Schedule
 from gradnet.growth.methods.net2net import Net2Wider
 from gradnet.growth.run import grow
 from gradnet.growth.stage_files import StageFiles, remove_stage_files
-from gradnet.training.loop import TrainingSettings, Watch
+from gradnet.training.loop import Callbacks, TrainingSettings
 
 WIDER = Net2Wider(
     training=TrainingSettings(steps=12, batch_size=16, evaluate_every=4),
@@ -53,7 +53,7 @@ def test_files_of_a_run_are_removed_and_of_others_left(tmp_path):
     for path in others:
         path.touch()
     checkpoint = tmp_path / "a[1].pt"
-    grow(WIDER, digits(), watch=Watch(checkpoint))
+    grow(WIDER, digits(), callbacks=Callbacks(checkpoint))
     mine = set(tmp_path.iterdir()) - set(others)
     assert mine == {tmp_path / f"a[1]-stage-{part}.pt" for part in ("1", "1-training")}
     remove_stage_files(checkpoint)

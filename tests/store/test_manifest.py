@@ -53,7 +53,7 @@ def test_manifest_round_trip(dtype: torch.dtype) -> None:
     assert again.manifest == plan.manifest
     assert again.digest == plan.digest
     assert again.dtype == dtype and again.tensors == plan.tensors
-    plan.refuse_another(again, "there")
+    plan.check_compatible(again, "there")
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_first_field_that_differs_is_named(
     other = make_plan(**shard_bytes | changes)
     assert other.digest != stored.digest
     with pytest.raises(GradnetError, match=f"here was made with {message};"):
-        other.refuse_another(stored, "here")
+        other.check_compatible(stored, "here")
 
 
 @given(st.permutations(["a", "b", "c"]))
 def test_order_of_names_does_not_matter(names: list[str]) -> None:
     one = make_plan(fingerprint={name: name for name in "abc"})
     other = make_plan(fingerprint={name: name for name in names})
-    other.refuse_another(one, "here")
+    other.check_compatible(one, "here")
     assert one.digest == other.digest
 
 

@@ -12,9 +12,9 @@ from store_cases import make_plan, make_rows, write
 from gradnet.errors import GradnetError
 from gradnet.store.manifest import StorePlan
 from gradnet.store.shard import (
+    check_size,
     memory_of,
     open_shard,
-    refuse_truncated,
     shard_header,
     shard_name,
     shard_size,
@@ -75,7 +75,7 @@ def test_changing_a_mapped_tensor_leaves_the_file(folder: Path) -> None:
 
 
 def open_and_verify(path: Path, plan: StorePlan, number: int) -> None:
-    refuse_truncated(plan, number, path.stat().st_size, str(path.parent))
+    check_size(plan, number, path.stat().st_size, str(path.parent))
     open_shard(path, plan, number).verify()
 
 
@@ -94,11 +94,11 @@ def test_each_flipped_bit_is_seen(folder: Path, tmp_path: Path) -> None:
 def test_each_other_size_is_seen(folder: Path, size: int) -> None:
     plan = make_plan()
     whole = shard_size(plan, 0)
-    refuse_truncated(plan, 0, whole, "there")
+    check_size(plan, 0, whole, "there")
     size %= 2 * whole
     if size != whole:
         with pytest.raises(GradnetError, match=f"{shard_name(0)} in there is damaged"):
-            refuse_truncated(plan, 0, size, "there")
+            check_size(plan, 0, size, "there")
 
 
 @pytest.mark.parametrize("number", [1, LAST])

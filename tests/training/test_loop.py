@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from gradnet.errors import GradnetError
-from gradnet.training.loop import Part, TrainingSettings, Watch, fit
+from gradnet.training.loop import Callbacks, Part, TrainingSettings, fit
 from gradnet.training.supervised import Batches
 
 
@@ -68,39 +68,39 @@ def test_a_stopped_run_resumes_to_the_same_numbers(tmp_path, monkeypatch, stop):
     monkeypatch.setattr("gradnet.training.loop.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     whole = Regression()
     expected = fit(whole, SETTINGS, seed=3)
-    watch = Watch(checkpoint=tmp_path / "run.pt")
+    callbacks = Callbacks(checkpoint=tmp_path / "run.pt")
     halted = Regression()
     halted.fail_at = stop
     with pytest.raises(KeyboardInterrupt):
-        fit(halted, SETTINGS, seed=3, watch=watch)
+        fit(halted, SETTINGS, seed=3, callbacks=callbacks)
     resumed = Regression()
-    found = fit(resumed, SETTINGS, seed=3, watch=watch)
+    found = fit(resumed, SETTINGS, seed=3, callbacks=callbacks)
     assert without_times(found.records) == without_times(expected.records)
     assert torch.equal(resumed.module[0].weight, whole.module[0].weight)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
-    watch = Watch(checkpoint=tmp_path / "run.pt")
-    fit(Regression(), SETTINGS, seed=3, watch=watch)
+    callbacks = Callbacks(checkpoint=tmp_path / "run.pt")
+    fit(Regression(), SETTINGS, seed=3, callbacks=callbacks)
     again = Regression()
     again.fail_at = 0
-    assert fit(again, SETTINGS, seed=3, watch=watch).records[-1]["step"] == 30
+    assert fit(again, SETTINGS, seed=3, callbacks=callbacks).records[-1]["step"] == 30
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    watch = Watch(checkpoint=tmp_path / "run.pt", identity={"data": "a"})
-    fit(Regression(), SETTINGS, seed=3, watch=watch)
-    other = Watch(checkpoint=tmp_path / "run.pt", identity={"data": "b"})
+    callbacks = Callbacks(checkpoint=tmp_path / "run.pt", identity={"data": "a"})
+    fit(Regression(), SETTINGS, seed=3, callbacks=callbacks)
+    other = Callbacks(checkpoint=tmp_path / "run.pt", identity={"data": "b"})
     with pytest.raises(GradnetError, match="another run: data was 'a', now 'b'"):
-        fit(Regression(), SETTINGS, seed=3, watch=other)
+        fit(Regression(), SETTINGS, seed=3, callbacks=other)
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path):
     path = tmp_path / "run.pt"
-    fit(Regression(), SETTINGS, seed=3, watch=Watch(checkpoint=path))
+    fit(Regression(), SETTINGS, seed=3, callbacks=Callbacks(checkpoint=path))
     path.write_bytes(path.read_bytes()[: os.path.getsize(path) // 2])
     with pytest.raises(GradnetError, match="run.pt"):
-        fit(Regression(), SETTINGS, seed=3, watch=Watch(checkpoint=path))
+        fit(Regression(), SETTINGS, seed=3, callbacks=Callbacks(checkpoint=path))
 
 
 def test_the_best_weights_are_kept():
@@ -122,7 +122,7 @@ def test_patience_stops_early():
 
 
 def test_a_run_ends_when_it_is_enough():
-    history = fit(Regression(), SETTINGS, is_enough=lambda r: r["step"] >= 10)
+    history = fit(Regression(), SETTINGS, should_stop=lambda r: r["step"] >= 10)
     assert history.records[-1]["step"] == 10
 
 
@@ -158,12 +158,18 @@ def test_the_callers_generator_is_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def parts_of(task, ends, watch=None):
+def parts_of(task, ends, callbacks=None):
     """Train in parts with one optimizer; the histories."""
     optimizer = SETTINGS.make_optimizer(task.module)
     starts = [0, *ends[:-1]]
     return [
-        fit(task, SETTINGS, seed=3, watch=watch, part=Part(first, last, optimizer))
+        fit(
+            task,
+            SETTINGS,
+            seed=3,
+            callbacks=callbacks,
+            part=Part(first, last, optimizer),
+        )
         for first, last in zip(starts, ends, strict=True)
     ]
 
@@ -211,17 +217,17 @@ def test_a_part_of_no_steps_is_evaluated_once():
 @pytest.mark.parametrize("stop", [8, 13, 21])
 def test_a_stopped_part_resumes_to_the_same_numbers(tmp_path, monkeypatch, stop):
     monkeypatch.setattr("gradnet.training.loop.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    watch = Watch(checkpoint=tmp_path / "part.pt")
+    callbacks = Callbacks(checkpoint=tmp_path / "part.pt")
 
-    def train(fail_at, watch=None):
+    def train(fail_at, callbacks=None):
         task = Regression()
         task.fail_at = fail_at
         part = Part(7, 22, SETTINGS.make_optimizer(task.module))
-        return task, fit(task, SETTINGS, seed=3, watch=watch, part=part)
+        return task, fit(task, SETTINGS, seed=3, callbacks=callbacks, part=part)
 
     whole, expected = train(None)
     with pytest.raises(KeyboardInterrupt):
-        train(stop, watch)
-    resumed, found = train(None, watch)
+        train(stop, callbacks)
+    resumed, found = train(None, callbacks)
     assert without_times(found.records) == without_times(expected.records)
     assert torch.equal(resumed.module[0].weight, whole.module[0].weight)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gradnet.classifier.estimator import AsTheyAre
+from gradnet.classifier.estimator import IdentityTransform
 from gradnet.data.augmentation import Augmentation
 from gradnet.data.problem import Samples
 from gradnet.training.supervised import (
@@ -35,7 +35,7 @@ def test_accuracy_is_counted_over_uneven_batches():
     x = torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])]
     y = torch.tensor([0, 1, 2, 1, 1])
     everything = torch.arange(5)
-    samples = Samples(x, y, everything, everything, AsTheyAre(), 3)
+    samples = Samples(x, y, everything, everything, IdentityTransform(), 3)
     found = evaluate_scores(lambda images: images * 10, samples, batch_size=2)
     assert found["accuracy"] == 0.8
     expected = functional.cross_entropy(x * 10, y).item()

@@ -95,7 +95,7 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             wrong = self._classes_of(outputs) != labels[held_out]
             return wrong.double().mean().item()
 
-        def is_enough(network: CascadeNetwork) -> Tensor:
+        def should_stop(network: CascadeNetwork) -> Tensor:
             self.validation_errors_.append(errors(network(inputs[held_out])[0]))
             best = int(np.argmin(self.validation_errors_))
             waited = len(self.validation_errors_) - 1 - best
@@ -106,7 +106,7 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             targets[train],
             settings,
             seeds=[self.random_state],
-            is_enough=is_enough if len(held_out) else None,
+            should_stop=should_stop if len(held_out) else None,
         )
         self.network_ = self.result_.network
         if self.validation_errors_:

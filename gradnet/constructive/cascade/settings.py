@@ -53,7 +53,7 @@ class CascadeSettings:
         output: sigmoid (targets -0.5 and 0.5) or linear.
         outputs: the training of output weights.
         candidates: the training of candidates.
-        most_units: hidden units at most.
+        max_units: hidden units at most.
         sigmoid_offset: added to the derivative of sigmoid outputs.
         raw_residual: candidates see the plain error, without that derivative.
         weight_range: fresh weights are uniform between minus and plus it.
@@ -78,7 +78,7 @@ class CascadeSettings:
     candidates: PhaseSettings = field(
         default_factory=lambda: PhaseSettings(rate=1.0, change=0.03)
     )
-    most_units: int = 25
+    max_units: int = 25
     sigmoid_offset: float = 0.1
     raw_residual: bool = False
     weight_range: float = 1.0
@@ -95,7 +95,7 @@ class CascadeSettings:
         Raises:
             GradnetError: a number is out of its range, or a name unknown.
         """
-        for name, least in (("pool", 1), ("most_units", 0), ("fan_in", 1)):
+        for name, least in (("pool", 1), ("max_units", 0), ("fan_in", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise GradnetError(f"{name} is {value}; it must be >= {least}")

@@ -36,7 +36,7 @@ from gradnet.core.threads import for_each_piece
 # Values of candidates up to which an operation is too short to be divided: where
 # another process had one of two cores, a hundred trials of two spirals took ten times
 # as long on both as on one.
-MOST_FOR_ONE_CORE = 1_000_000
+MAX_FOR_ONE_CORE = 1_000_000
 
 
 @dataclass
@@ -111,7 +111,7 @@ def cascade_correlation(
     *,
     seeds: Sequence[int] = (0,),
     groups: Sequence[Units] | None = None,
-    is_enough: Callable[[CascadeNetwork], Tensor] | None = None,
+    should_stop: Callable[[CascadeNetwork], Tensor] | None = None,
 ) -> CascadeResult:
     """Grow one network for each seed, all at once.
 
@@ -125,7 +125,7 @@ def cascade_correlation(
         settings: see :class:`~gradnet.constructive.cascade.settings.CascadeSettings`.
         seeds: of the trials.
         groups: kinds of candidates; None for a pool of plain units.
-        is_enough: called after each output phase with the networks so far; true for
+        should_stop: called after each output phase with the networks so far; true for
             trials ``(T,)`` that shall end.
 
     Raises:
@@ -136,10 +136,10 @@ def cascade_correlation(
     pool = groups or [PlainUnits(settings.pool, settings.activations)]
     run = _Run(inputs, targets, settings, seeds, pool)
     numbers = len(seeds) * sum(units.count for units in pool) * len(inputs)
-    if inputs.device.type == "cpu" and numbers <= MOST_FOR_ONE_CORE:
-        for_each_piece(lambda run: run.grow(is_enough), [run])
+    if inputs.device.type == "cpu" and numbers <= MAX_FOR_ONE_CORE:
+        for_each_piece(lambda run: run.grow(should_stop), [run])
     else:
-        run.grow(is_enough)
+        run.grow(should_stop)
     return run.result
 
 
@@ -176,12 +176,12 @@ class _Run:
     def network(self) -> CascadeNetwork:
         return self.result.network
 
-    def grow(self, is_enough: Callable[[CascadeNetwork], Tensor] | None) -> None:
+    def grow(self, should_stop: Callable[[CascadeNetwork], Tensor] | None) -> None:
         """Train and add units until no trial is left, or there are enough units."""
-        for units in range(self.settings.most_units + 1):
+        for units in range(self.settings.max_units + 1):
             self.train_outputs()
-            self.drop(is_enough)
-            if units == self.settings.most_units or not len(self.trials):
+            self.drop(should_stop)
+            if units == self.settings.max_units or not len(self.trials):
                 return
             self.add_unit()
 
@@ -196,11 +196,11 @@ class _Run:
         result.errors.append(self._spread(phase.errors, torch.nan))
         self.network.rounds.append(self._spread(phase.weights, 0.0))
 
-    def drop(self, is_enough: Callable[[CascadeNetwork], Tensor] | None) -> None:
+    def drop(self, should_stop: Callable[[CascadeNetwork], Tensor] | None) -> None:
         """Go on with the trials that are neither solved nor good enough."""
         goes_on = ~self.result.solved
-        if is_enough is not None:
-            goes_on &= ~is_enough(self.network)
+        if should_stop is not None:
+            goes_on &= ~should_stop(self.network)
         goes_on = goes_on[self.trials]
         self.trials, self.columns = self.trials[goes_on], self.columns[goes_on]
         self.layers, self.weights = self.layers[goes_on], self.weights[goes_on]

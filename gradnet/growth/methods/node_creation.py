@@ -33,7 +33,7 @@ class NodeCreation(NamedNetwork):
     Attributes:
         layers: that may get units, in turn.
         nodes: units of an edit.
-        most_edits: of a run.
+        max_edits: of a run.
         threshold: add units when the training loss fell by less than this part of the
             loss at the last addition ...
         window: ... within so many evaluations, all since the last addition.
@@ -61,7 +61,7 @@ class NodeCreation(NamedNetwork):
     model_args: dict[str, Any] = field(default_factory=lambda: {"hidden": [4, 4]})
     layers: list[str] = field(default_factory=lambda: ["linear0", "linear1"])
     nodes: int = 4
-    most_edits: int = 30
+    max_edits: int = 30
     threshold: float = 0.05
     window: int = 3
     place: Literal["largest-gradient", "round-robin", "random"] = "round-robin"
@@ -99,7 +99,7 @@ class NodeCreation(NamedNetwork):
     @property
     def edits(self) -> int:
         """At most so many."""
-        return self.most_edits
+        return self.max_edits
 
     def is_due(self, history: GrowthHistory) -> bool:
         """The paper's rule on the training loss between evaluations."""

@@ -20,7 +20,7 @@ from gradnet.errors import GradnetError
 from gradnet.growth.method import EditContext
 from gradnet.growth.methods.optimal_brain_damage import Pruning
 
-MOST_WEIGHTS = 5000
+MAX_WEIGHTS = 5000
 BLOCK = 128  # vectors that are taken in at once
 
 
@@ -91,12 +91,12 @@ def refuse_many(size: int) -> None:
     """Refuse a matrix that would fill the memory.
 
     Raises:
-        GradnetError: there are more than ``MOST_WEIGHTS`` weights.
+        GradnetError: there are more than ``MAX_WEIGHTS`` weights.
     """
-    if size > MOST_WEIGHTS:
+    if size > MAX_WEIGHTS:
         raise GradnetError(
             f"Optimal Brain Surgeon needs the inverse of a {size} x {size} matrix; it "
-            f"takes networks of up to {MOST_WEIGHTS} weights; use Optimal Brain Damage"
+            f"takes networks of up to {MAX_WEIGHTS} weights; use Optimal Brain Damage"
         )
 
 

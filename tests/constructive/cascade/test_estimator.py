@@ -13,7 +13,7 @@ from gradnet.constructive.cascade.estimator import CascadeCorrelationClassifier
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.errors import GradnetError
 
-QUICK = CascadeSettings(most_units=3, pool=4)
+QUICK = CascadeSettings(max_units=3, pool=4)
 
 
 PRUNED = CascadeCorrelationClassifier(
@@ -61,7 +61,7 @@ def test_growth_stops_on_held_out_samples_and_goes_back_to_its_best():
 
 def test_pruning_deletes_weights_and_adds_no_error_where_it_looks():
     inputs, labels = load_digits(return_X_y=True)
-    settings = CascadeSettings(most_units=4)
+    settings = CascadeSettings(max_units=4)
     plain, pruned = (
         CascadeCorrelationClassifier(
             settings, validation_fraction=0.3, prune_fraction=fraction
@@ -96,7 +96,7 @@ def test_pruning_needs_samples_to_stop_by():
 
 def test_the_same_seed_makes_the_same_network_and_another_one_another():
     inputs, labels = load_iris(return_X_y=True)
-    settings = replace(QUICK, most_units=1)
+    settings = replace(QUICK, max_units=1)
     first, again, other = (
         CascadeCorrelationClassifier(settings, random_state=seed)
         .fit(inputs, labels)

@@ -33,7 +33,7 @@ class Solved(nn.Module):
 @pytest.mark.parametrize("name", ["sigmoid", "gaussian"])
 def test_a_plain_unit_as_a_source_is_a_plain_candidate_bit_for_bit(name):
     inputs, targets = two_spirals()
-    settings = CascadeSettings(activations=[name], most_units=4).for_two_spirals()
+    settings = CascadeSettings(activations=[name], max_units=4).for_two_spirals()
     plain = cascade_correlation(inputs, targets, settings, seeds=range(3))
     groups = [KnowledgeUnits(UnitSource(name), 1, settings.pool)]
     recruited = cascade_correlation(
@@ -86,7 +86,7 @@ def test_sources_of_several_outputs_stand_beside_plain_units():
     source = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)).double()
     before = {name: value.clone() for name, value in source.state_dict().items()}
     groups = [PlainUnits(4, ["gaussian"]), KnowledgeUnits(source, 5, 4)]
-    settings = CascadeSettings(threshold=0.0, most_units=4, weight_multiplier=0.0)
+    settings = CascadeSettings(threshold=0.0, max_units=4, weight_multiplier=0.0)
     result = cascade_correlation(
         inputs, targets, settings, seeds=range(6), groups=groups
     )

@@ -9,7 +9,7 @@ from cascade_cases import parity
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
 
-SETTINGS = CascadeSettings(pool=3, activations=["sigmoid", "gaussian"], most_units=4)
+SETTINGS = CascadeSettings(pool=3, activations=["sigmoid", "gaussian"], max_units=4)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_unit_never_changes(inputs_and_targets):
     settings = replace(SETTINGS, threshold=0.0)
     few, many = (
         cascade_correlation(
-            inputs, targets, replace(settings, most_units=most), seeds=range(3)
+            inputs, targets, replace(settings, max_units=most), seeds=range(3)
         ).network
         for most in (2, 4)
     )
@@ -58,7 +58,7 @@ def test_a_unit_never_changes(inputs_and_targets):
 
 def test_each_trial_has_as_many_units_as_it_grew():
     inputs, targets = parity(5)
-    settings = CascadeSettings(pool=1, most_units=5)
+    settings = CascadeSettings(pool=1, max_units=5)
     result = cascade_correlation(inputs, targets, settings, seeds=range(8))
     network = result.network
     assert network.hidden.unique().numel() > 1

@@ -15,7 +15,7 @@ from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
 from gradnet.errors import GradnetError
 
-GROWN = CascadeSettings(most_units=4, pool=6).for_two_spirals()
+GROWN = CascadeSettings(max_units=4, pool=6).for_two_spirals()
 
 
 def grown(settings=GROWN, seeds=(0, 1)):
@@ -38,13 +38,13 @@ def count(module):
         replace(GROWN, connections="flat"),
         replace(GROWN, fan_in=2),
         replace(GROWN, output="linear"),
-        replace(GROWN, most_units=0),
+        replace(GROWN, max_units=0),
     ],
 )
 def test_a_module_has_the_outputs_of_its_trial_at_every_size(settings):
     points, _, result = grown(settings)
-    for units in range(settings.most_units + 1):
-        result.network.hidden[:] = torch.tensor([units, settings.most_units])
+    for units in range(settings.max_units + 1):
+        result.network.hidden[:] = torch.tensor([units, settings.max_units])
         for trial in (0, 1):
             module = to_module(result.network, trial)
             expected = result.network(points)[trial]
@@ -70,7 +70,7 @@ def test_units_that_are_networks_become_no_module():
     points, targets = two_spirals()
     source = torch.nn.Linear(2, 1).double()
     groups = [KnowledgeUnits(source, 2, 1, 2)]
-    settings = replace(GROWN, most_units=1)
+    settings = replace(GROWN, max_units=1)
     result = cascade_correlation(points, targets, settings, groups=groups)
     for units in (0, 1):
         result.network.hidden[:] = units
@@ -79,7 +79,7 @@ def test_units_that_are_networks_become_no_module():
 
 
 def test_recurrent_units_become_no_module():
-    result = grown(replace(GROWN, most_units=0))[2]
+    result = grown(replace(GROWN, max_units=0))[2]
     result.network.groups = [RecurrentUnits(2, [97, 97])]
     with pytest.raises(GradnetError, match="RecurrentUnits are more than weighted"):
         to_module(result.network)
@@ -164,7 +164,7 @@ def test_where_nothing_goes_well_the_network_stays():
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
 def test_a_fraction_out_of_its_range_is_refused(fraction):
-    points, targets, result = grown(replace(GROWN, most_units=0))
+    points, targets, result = grown(replace(GROWN, max_units=0))
     with pytest.raises(GradnetError, match="fraction to prune is"):
         prune(to_module(result.network), points, targets, fraction, lambda m: True)
     assert isinstance(result.network.groups[0], PlainUnits)

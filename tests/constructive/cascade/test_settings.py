@@ -10,7 +10,7 @@ def test_published_defaults():
     settings = CascadeSettings()
     assert settings.outputs == PhaseSettings(0.35, 2, 1e-4, 8, 0.01, 100)
     assert settings.candidates == PhaseSettings(1.0, 2, 0, 8, 0.03, 100)
-    assert (settings.pool, settings.most_units, settings.threshold) == (8, 25, 0.4)
+    assert (settings.pool, settings.max_units, settings.threshold) == (8, 25, 0.4)
     assert settings.sigmoid_offset == 0.1
     spirals = settings.for_two_spirals()
     assert spirals.outputs == PhaseSettings(1.0, 2, 1e-4, 12, 0.01, 100)
@@ -22,7 +22,7 @@ def test_published_defaults():
     [
         ({"pool": 0}, "pool is 0; it must be >= 1"),
         ({"fan_in": 0}, "fan_in is 0"),
-        ({"most_units": -1}, "most_units is -1"),
+        ({"max_units": -1}, "max_units is -1"),
         ({"activations": ()}, "at least one of activations"),
         ({"activations": ("step",)}, "no activation 'step'"),
         ({"output": "softmax"}, "output is 'softmax'; give sigmoid or linear"),

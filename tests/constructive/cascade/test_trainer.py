@@ -58,7 +58,7 @@ def test_parity_with_gaussian_units(number):
 def test_trials_together_are_each_alone():
     settings = replace(
         SPIRALS,
-        most_units=2,
+        max_units=2,
         outputs=replace(SPIRALS.outputs, epochs=15),
         candidates=replace(SPIRALS.candidates, epochs=15),
     )
@@ -106,7 +106,7 @@ def test_the_raw_residual_is_an_option():
 
 
 def test_trials_that_fail_are_counted_and_left_out_of_the_means():
-    settings = replace(GAUSSIAN, most_units=1)
+    settings = replace(GAUSSIAN, max_units=1)
     result = cascade_correlation(*parity(4), settings, seeds=range(30))
     numbers = result.summary()
     assert numbers["failed"] == (~result.solved).sum() > 0
@@ -156,7 +156,7 @@ def test_what_is_not_judged_may_be_anything():
 
 
 def depths_and_sizes(multipliers, seeds, **changes):
-    settings = replace(SPIRALS, connections="siblings", most_units=40, **changes)
+    settings = replace(SPIRALS, connections="siblings", max_units=40, **changes)
     found = []
     for multiplier in multipliers:
         one = replace(settings, descendant_multiplier=multiplier)
@@ -178,7 +178,7 @@ def test_depth_falls_and_size_rises_with_the_multiplier():
 
 
 def test_siblings_only_make_one_layer():
-    settings = replace(SPIRALS, connections="siblings", most_units=5)
+    settings = replace(SPIRALS, connections="siblings", max_units=5)
     shallow = replace(settings, descendant_multiplier=1e-9)
     result = cascade_correlation(*two_spirals(), shallow, seeds=range(3))
     assert result.depth.tolist() == [1, 1, 1]
@@ -186,7 +186,7 @@ def test_siblings_only_make_one_layer():
 
 
 def test_a_flat_network_is_of_one_layer():
-    settings = replace(SPIRALS, connections="flat", most_units=4)
+    settings = replace(SPIRALS, connections="flat", max_units=4)
     result = cascade_correlation(*two_spirals(), settings, seeds=range(2))
     assert result.depth.tolist() == [1, 1]
     # A unit there has no weights of other units.
@@ -232,13 +232,13 @@ def test_limited_fan_in_solves_parity():
 def test_growth_ends_when_it_is_enough():
     seen = []
 
-    def is_enough(network):
+    def should_stop(network):
         seen.append(network.hidden.clone())
         return network.hidden >= torch.tensor([1, 3, 2])
 
     inputs, targets = two_spirals()
     result = cascade_correlation(
-        inputs, targets, SPIRALS, seeds=range(3), is_enough=is_enough
+        inputs, targets, SPIRALS, seeds=range(3), should_stop=should_stop
     )
     assert result.hidden_units.tolist() == [1, 3, 2] and len(seen) == 4
     assert not result.solved.any()

@@ -17,7 +17,7 @@ from gradnet.training.loop import TrainingSettings
 SHAPE = (1, 8, 8)
 PROBE = torch.randn(8, *SHAPE, dtype=torch.float64, generator=torch.manual_seed(0))
 TWO = {"model_args": {"hidden": [5, 4]}, "layers": ["linear0", "linear1"]}
-FROZEN = TWO | {"frozen": True, "nodes": 2, "most_edits": 3, "place": "round-robin"}
+FROZEN = TWO | {"frozen": True, "nodes": 2, "max_edits": 3, "place": "round-robin"}
 FROZEN |= {"growth": Schedule(first=4, every=4), "window": 100}
 
 
@@ -74,7 +74,7 @@ def test_layers_that_were_frozen_may_be_chosen():
 
 
 def test_nothing_is_due_after_the_last_edit():
-    method = NodeCreation(window=1, most_edits=2)
+    method = NodeCreation(window=1, max_edits=2)
     assert method.is_due(history([1.0, 1.0], stage=1))
     assert not method.is_due(history([1.0, 1.0], stage=2))
 

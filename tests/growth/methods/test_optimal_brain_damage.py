@@ -18,7 +18,7 @@ from gradnet.growth.run import grow
 from gradnet.growth.saliency import damage
 from gradnet.models import build_model
 from gradnet.surgery.masks import count_remaining, masks_of, without_masks
-from gradnet.training.loop import TrainingSettings, Watch
+from gradnet.training.loop import Callbacks, TrainingSettings
 
 SHAPE = (1, 6, 6)
 
@@ -154,8 +154,8 @@ def test_a_killed_run_goes_on_with_its_masks(tmp_path, at, changes):
             raise Killed
 
     with pytest.raises(Killed):
-        grow(how, samples(), watch=Watch(checkpoint=file, on_record=kill))
-    resumed = grow(how, samples(), watch=Watch(checkpoint=file)).model
+        grow(how, samples(), callbacks=Callbacks(checkpoint=file, on_evaluation=kill))
+    resumed = grow(how, samples(), callbacks=Callbacks(checkpoint=file)).model
     for name, value in expected.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name])
 

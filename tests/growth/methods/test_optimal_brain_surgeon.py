@@ -137,7 +137,7 @@ def test_what_cannot_be_inverted_is_refused(monkeypatch):
         inverse_directly(negative, 1e-4)
     with pytest.raises(GradnetError, match="no samples"):
         inverse_by_recursion([], 0, 1e-4)
-    monkeypatch.setattr("gradnet.growth.methods.optimal_brain_surgeon.MOST_WEIGHTS", 2)
+    monkeypatch.setattr("gradnet.growth.methods.optimal_brain_surgeon.MAX_WEIGHTS", 2)
     for make in (
         lambda: inverse_directly(negative, 1),
         lambda: inverse_by_recursion([torch.ones(1, 3)], 1, 1),

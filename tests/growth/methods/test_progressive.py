@@ -18,7 +18,7 @@ FORMS = [("linear", False), ("mlp", False), ("mlp", True), ("none", True)]
 each_form = pytest.mark.parametrize(("adapter", "preserving"), FORMS)
 
 
-class AsTheyAre:
+class IdentityTransform:
     """Images go to the network unchanged."""
 
     is_random = False
@@ -34,7 +34,7 @@ def samples():
     labels = torch.arange(80) % 4
     images = torch.randn(80, *SHAPE) + labels[:, None, None, None] / 2
     return Samples(
-        images, labels, torch.arange(64), torch.arange(64, 80), AsTheyAre(), 4
+        images, labels, torch.arange(64), torch.arange(64, 80), IdentityTransform(), 4
     )
 
 
