@@ -96,7 +96,7 @@ class Registry(Mapping[str, T]):
         return self[name]
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
+        if name not in self._entries and _is_allowed(name):
             self._load_entry_points()
         return self._entries[name]
 
@@ -137,7 +137,7 @@ class Registry(Mapping[str, T]):
         self._origins[point.name] = origin
 
     def _validate(self, name: str, entry: object) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not _is_allowed(name):
             raise InvalidInputError(
                 f"{name!r} is no name of a {self.kind}; use letters, digits, _, . and -"
             )
@@ -146,3 +146,7 @@ class Registry(Mapping[str, T]):
 
     def _warn(self, message: str) -> None:
         warnings.warn(f"{self.kind}s: {message}", stacklevel=2)
+
+
+def _is_allowed(name: object) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None

@@ -1,7 +1,10 @@
 """Growth methods by name, all under one interface and one loop."""
 
-from collections.abc import Mapping
+import inspect
+from dataclasses import MISSING, fields, is_dataclass
 
+from gradnet.core.registry import Registry
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import GrowthMethod
 from gradnet.growth.methods.cascade_correlation import CascadeCorrelation
 from gradnet.growth.methods.cornet import (
@@ -17,17 +20,61 @@ from gradnet.growth.methods.optimal_brain_damage import OptimalBrainDamage
 from gradnet.growth.methods.optimal_brain_surgeon import OptimalBrainSurgeon
 from gradnet.growth.methods.progressive import Progressive
 
-GROWTH: Mapping[str, type[GrowthMethod]] = {
-    "net2wider": Net2Wider,
-    "net2deeper": Net2Deeper,
-    "layerwise-resnet": LayerwiseResNet,
-    "progressive": Progressive,
-    "cornet": Cornet,
-    "pronet": Pronet,
-    "cornet-published": CornetAsPublished,
-    "pronet-published": PronetAsPublished,
-    "node-creation": NodeCreation,
-    "cascade-correlation": CascadeCorrelation,
-    "optimal-brain-damage": OptimalBrainDamage,
-    "optimal-brain-surgeon": OptimalBrainSurgeon,
-}
+
+def register_growth_method(
+    name: str, method: type[GrowthMethod], *, replace: bool = False
+) -> None:
+    """Give a growth method a name that ``gradnet grow`` and grown networks know.
+
+    Args:
+        name: a new key of :data:`GROWTH`; files of grown networks store it.
+        method: subclass of :class:`~gradnet.growth.method.GrowthMethod`; a frozen
+            dataclass whose fields all have defaults.
+        replace: allow a name that is already there.
+
+    Raises:
+        InvalidInputError: the name is taken or not allowed, or the class is no such
+            subclass.
+    """
+    GROWTH.register(name, method, replace=replace)
+
+
+def _check_method(name: str, method: object) -> None:
+    if not (isinstance(method, type) and issubclass(method, GrowthMethod)):
+        raise InvalidInputError(
+            f"growth method {name!r}: give a subclass of GrowthMethod, not {method!r}"
+        )
+    if not is_dataclass(method) or any(
+        field.default is MISSING and field.default_factory is MISSING
+        for field in fields(method)
+    ):
+        raise InvalidInputError(
+            f"growth method {name!r}: {method.__name__} must be a dataclass whose "
+            "fields all have defaults"
+        )
+    if inspect.isabstract(method):
+        missing = ", ".join(sorted(method.__abstractmethods__))
+        raise InvalidInputError(
+            f"growth method {name!r}: {method.__name__} does not define {missing}"
+        )
+
+
+GROWTH: Registry[type[GrowthMethod]] = Registry(
+    "growth method",
+    {
+        "net2wider": Net2Wider,
+        "net2deeper": Net2Deeper,
+        "layerwise-resnet": LayerwiseResNet,
+        "progressive": Progressive,
+        "cornet": Cornet,
+        "pronet": Pronet,
+        "cornet-published": CornetAsPublished,
+        "pronet-published": PronetAsPublished,
+        "node-creation": NodeCreation,
+        "cascade-correlation": CascadeCorrelation,
+        "optimal-brain-damage": OptimalBrainDamage,
+        "optimal-brain-surgeon": OptimalBrainSurgeon,
+    },
+    group="gradnet.growth_methods",
+    check=_check_method,
+)

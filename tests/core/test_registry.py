@@ -96,6 +96,7 @@ def test_entry_points_are_loaded_once_and_only_when_needed(install):
     install("manyshapes", "triangle = 3\n", {"triangle": "manyshapes:triangle"})
     shapes = _shapes(GROUP)
     assert shapes["square"] == 4 and "square" in shapes
+    assert "my_package.shapes:triangle" not in shapes  # it can be no entry's name
     assert "manyshapes" not in sys.modules
     assert list(shapes) == ["square", "triangle"]
     sys.modules["manyshapes"].triangle = 0

@@ -4,9 +4,10 @@ import inspect
 
 import pytest
 import torch
+from torch import nn
 
-from gradnet.errors import GradnetError
-from gradnet.models import MODELS, build_model, shape_arguments
+from gradnet.errors import GradnetError, InvalidInputError
+from gradnet.models import MODELS, build_model, register_model, shape_arguments
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -50,3 +51,43 @@ def test_shape_arguments_are_those_of_the_images() -> None:
 def test_images_that_are_not_square_are_refused() -> None:
     with pytest.raises(GradnetError, match="these are 24 x 20; crop them"):
         shape_arguments((3, 24, 20), 10)
+
+
+def _linear(in_channels=1, image_size=8, num_classes=10, bias=True):
+    layer = nn.Linear(in_channels * image_size**2, num_classes, bias)
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+@pytest.fixture
+def own_model():
+    register_model("my-linear", _linear)
+    yield "my-linear"
+    MODELS.unregister("my-linear")
+
+
+def test_ones_own_model_is_built_by_name_as_those_of_the_package(own_model) -> None:
+    model = build_model(own_model, **shape_arguments((3, 8, 8), 4), bias=False)
+    assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
+    assert model[1].bias is None
+    with pytest.raises(InvalidInputError, match="'my-linear' takes no 'width'"):
+        build_model(own_model, width=3)
+    with pytest.raises(InvalidInputError, match="exists already"):
+        register_model(own_model, _linear)
+    register_model(own_model, _linear, replace=True)
+
+
+def test_ones_own_model_may_take_any_keyword_arguments(own_model) -> None:
+    register_model(own_model, lambda **kwargs: _linear(**kwargs), replace=True)
+    assert build_model(own_model, num_classes=3)[1].out_features == 3
+
+
+def test_an_entry_that_cannot_be_built_from_the_data_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="not a list"):
+        register_model("mine", [nn.Linear(2, 2)])
+    with pytest.raises(InvalidInputError, match="takes no in_channels, image_size;"):
+        register_model("mine", lambda num_classes: nn.Linear(2, num_classes))
+    assert "mine" not in MODELS
+
+
+def test_installed_packages_add_models_by_entry_points() -> None:
+    assert MODELS.group == "gradnet.models"
