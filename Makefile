@@ -20,16 +20,21 @@ test-slow: .venv/.test ## Run the slow tests
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: check
-check: .venv/.check ## Check format, lint, types and the direction of imports
+check: .venv/.check ## Check format, lint, types, directions of imports, dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 .PHONY: format
-format: .venv/.check ## Format and mend what can be mended
+format: .venv/.check ## Format and apply the automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+.PHONY: docs
+docs: .venv/.docs ## Build the documentation; warnings are errors
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 .PHONY: notebook
 notebook: .venv/.test ## Run the notebook anew and keep its outputs
@@ -41,7 +46,7 @@ bench: .venv/.bench ## Time gradient extraction beside Opacus, BackPACK and torc
 
 .PHONY: clean
 clean: ## Remove the environment and caches
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis docs/_build
 
 .venv/.made:
 	$(PYTHON) -m venv .venv
@@ -55,8 +60,12 @@ clean: ## Remove the environment and caches
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,notebook]'
 	@touch $@
 
+.venv/.docs: .venv/.demo pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
 .venv/.bench: .venv/.demo pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[peers,torchvision]'
 	@touch $@
 
 .venv/.check: .venv/.demo pyproject.toml

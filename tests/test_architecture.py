@@ -46,11 +46,3 @@ def test_help_does_not_import_torch():
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_every_public_name_can_be_imported():
-    import gradnet
-
-    for name in gradnet.__all__:
-        assert getattr(gradnet, name) is not None
-    assert len(gradnet.__all__) <= 16

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from gradnet.checkpoints.tensor_file import load_exactly
 from gradnet.core.files import load_tensors, read_npz
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError
 
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net", "module")
@@ -33,25 +33,38 @@ CHAINER_MODEL = "updater/model:main/"
 
 def load_weights(
     path: str | Path, model: nn.Module, names: Mapping[str, str] | None = None
-) -> nn.Module:
-    """Copy the weights in a file into a model of one's own.
+) -> None:
+    """Copy the weights in a file into a model, in place.
+
+    As with :meth:`torch.nn.Module.load_state_dict`, parameters and buffers change, and
+    the mode (training or evaluation) does not. Prefixes that wrappers such as DDP,
+    Lightning or ``torch.compile`` put before all names are removed.
 
     Args:
         path: ``.safetensors``, a file of ``torch.save``, or Chainer's ``.npz``.
-        model: must match the file name by name and shape by shape.
+        model: its parameters and buffers must match the file in names and shapes; it
+            stays unchanged where they do not.
         names: for Chainer files, link name -> module name; the default is that of the
             2018 network: ``c0, c1, l1`` -> ``conv0, conv1, linear``.
 
-    Returns:
-        The model, in evaluation mode.
-
     Raises:
-        GradnetError: the file is missing, damaged, of unknown format, holds pickled
-            objects, or does not match; what does not match is named.
+        DamagedFileError: the file is missing, damaged, of unknown format, or holds
+            pickled objects.
+        GradnetError: it does not match the model; all differences are named.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> trained, fresh = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"state_dict": trained.state_dict()}, f"{folder}/a.pt")
+        ...     load_weights(f"{folder}/a.pt", fresh)
+        >>> torch.equal(fresh.weight, trained.weight)
+        True
     """
     suffix = Path(path).suffix
     if not Path(path).is_file():
-        raise GradnetError(f"{path}: no such file")
+        raise DamagedFileError(f"{path}: no such file")
     if suffix == ".safetensors":
         tensors = _read_safetensors(path)
     elif suffix in TORCH_SUFFIXES:
@@ -59,20 +72,20 @@ def load_weights(
     elif suffix == ".npz" or zipfile.is_zipfile(path):
         tensors = _read_chainer(path, LINKS_2018 if names is None else names)
     else:
-        raise GradnetError(
+        raise DamagedFileError(
             f"{path}: unknown format {suffix!r}; give .safetensors, .pt, .pth, or an "
             ".npz of Chainer"
         )
     load_exactly(model, _strip_prefix(tensors, model), str(path))
-    return model.eval()
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except SafetensorError as error:
-        raise GradnetError(
-            f"{path} is no whole safetensors file ({error}); was it copied in full?"
+        raise DamagedFileError(
+            f"{path} is not a complete safetensors file ({error}); was it "
+            "copied in full?"
         ) from None
 
 
@@ -81,13 +94,15 @@ def _read_state_dict(path: str | Path) -> dict[str, Tensor]:
     while isinstance(found, Mapping) and not _is_state_dict(found):
         inner = [key for key in NESTING_KEYS if isinstance(found.get(key), Mapping)]
         if not inner:
-            raise GradnetError(
+            raise DamagedFileError(
                 f"{path} holds no state dict; its keys are: "
                 + ", ".join(str(key) for key in found)
             )
         found = found[inner[0]]
     if not isinstance(found, Mapping):
-        raise GradnetError(f"{path} holds a {type(found).__name__}, not a state dict")
+        raise DamagedFileError(
+            f"{path} holds a {type(found).__name__}, not a state dict"
+        )
     return dict(found)
 
 
@@ -119,7 +134,7 @@ def _read_chainer(path: str | Path, names: Mapping[str, str]) -> dict[str, Tenso
         try:
             tensors[f"{names.get(link, link)}.{kind}"] = torch.from_numpy(array)
         except (TypeError, ValueError) as error:
-            raise GradnetError(f"{path}: {key} cannot be read: {error}") from None
+            raise DamagedFileError(f"{path}: {key} cannot be read: {error}") from None
     return tensors
 
 
@@ -128,8 +143,8 @@ def _parse_chainer_key(key: str, path: str) -> tuple[str, str]:
         r"(?:updater/model:main/)?(?:predictor/)?(?P<link>.+)/(?P<kind>W|b)", key
     )
     if match is None:
-        raise GradnetError(
-            f"{path}: {key} is no weight of a Chainer model; keys look like "
+        raise DamagedFileError(
+            f"{path}: {key} is not a weight of a Chainer model; keys look like "
             f"{CHAINER_MODEL}predictor/c0/W"
         )
     kind = "weight" if match["kind"] == "W" else "bias"
@@ -137,7 +152,7 @@ def _parse_chainer_key(key: str, path: str) -> tuple[str, str]:
 
 
 def _strip_prefix(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Take off what wrappers (DDP, ``torch.compile``, Lightning) put before names."""
+    """Remove the prefixes of wrappers (DDP, ``torch.compile``, Lightning)."""
     expected = model.state_dict().keys()
     stripped = True
     while stripped and not tensors.keys() & expected:

@@ -28,8 +28,9 @@ class ImportWeights(ModelSettings, ProblemSettings):
         """Read, validate, and save."""
         problem = make_problem(self)
         name, arguments = self.model_name(problem), self.model_arguments(problem)
-        model = load_weights(self.weights, build_model(name, **arguments))
-        model = model.to(problem.data.x_train.device)
+        model = build_model(name, **arguments)
+        load_weights(self.weights, model)
+        model.eval().to(problem.data.x_train.device)
         accuracy = evaluate(model, problem.base_half)["accuracy"]
         info = describe_snapshot(problem, name, arguments, seed=0)
         info = dataclasses.replace(info, level=accuracy, validation_accuracy=accuracy)

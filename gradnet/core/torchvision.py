@@ -30,7 +30,8 @@ def import_torchvision() -> ModuleType:
             raise GradnetError(f"torchvision cannot be imported: {error}") from error
     except ImportError as error:
         raise GradnetError(
-            f"torchvision cannot be imported ({error}); pip install torchvision"
+            f"torchvision cannot be imported ({error}); install it with: "
+            "pip install 'gradnet[torchvision]'"
         ) from error
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]

@@ -1,6 +1,7 @@
 """Weights of other origin load safely, give the same logits, or are refused."""
 
 import io
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,12 @@ FORMS = (
 )
 
 
+def loaded(path: Path | str, model: nn.Module, **options: Any) -> nn.Module:
+    """The model, after its weights were loaded."""
+    load_weights(path, model, **options)
+    return model
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
 @pytest.mark.parametrize("form", FORMS)
 def test_state_dict_loads_however_it_is_wrapped(
@@ -130,10 +137,19 @@ def test_state_dict_loads_however_it_is_wrapped(
 ) -> None:
     source, path = make_model(1), tmp_path / f"weights{suffix}"
     torch.save(nest(source.state_dict(), form), path)
-    model = make_model(2)
-    assert load_weights(path, model) is model
-    assert_same_weights(model, source)
-    assert not model.training
+    assert_same_weights(loaded(path, make_model(2)), source)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_loading_is_in_place_and_leaves_the_mode(
+    tmp_path: Path, is_training: bool
+) -> None:
+    torch.save(make_model(1).state_dict(), tmp_path / "a.pt")
+    model = make_model(2).train(is_training)
+    weights = list(model.parameters())
+    assert load_weights(tmp_path / "a.pt", model) is None
+    assert all(map(operator.is_, model.parameters(), weights))
+    assert model.training == is_training
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
@@ -141,21 +157,21 @@ def test_bare_safetensors_loads(tmp_path: Path, prefix: str) -> None:
     source, path = make_model(1), tmp_path / "weights.safetensors"
     state = {prefix + name: value for name, value in source.state_dict().items()}
     safetensors.torch.save_file(state, path)
-    assert_same_weights(load_weights(str(path), make_model(2)), source)
+    assert_same_weights(loaded(str(path), make_model(2)), source)
 
 
 def test_prefix_that_is_the_models_own_stays(tmp_path: Path) -> None:
     source = nn.ModuleDict({"model": nn.Linear(2, 3)})
     torch.save(source.state_dict(), tmp_path / "a.pt")
     target = nn.ModuleDict({"model": nn.Linear(2, 3)})
-    assert_same_weights(load_weights(tmp_path / "a.pt", target), source)
+    assert_same_weights(loaded(tmp_path / "a.pt", target), source)
 
 
 def test_buffers_load_too(tmp_path: Path) -> None:
     source, target = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in "ab")
     source(torch.randn(8, 2))
     torch.save(source.state_dict(), tmp_path / "a.pt")
-    assert_same_weights(load_weights(tmp_path / "a.pt", target), source)
+    assert_same_weights(loaded(tmp_path / "a.pt", target), source)
     assert target[1].num_batches_tracked == 1
 
 
@@ -166,7 +182,7 @@ def test_chainer_trainer_snapshot_loads_its_model_alone(
     source, trap = make_model(1), tmp_path / "trap"
     with (tmp_path / name).open("wb") as file:
         np.savez_compressed(file, **trainer_arrays(source, trap))
-    assert_same_weights(load_weights(tmp_path / name, make_model(2)), source)
+    assert_same_weights(loaded(tmp_path / name, make_model(2)), source)
     assert not trap.exists()
     with np.load(tmp_path / name, allow_pickle=True) as whole:
         assert whole["_snapshot_elapsed_time"].shape == (1,)
@@ -177,7 +193,7 @@ def test_chainer_trainer_snapshot_loads_its_model_alone(
 def test_chainer_model_file_loads(tmp_path: Path, prefix: str) -> None:
     source, path = make_model(1), tmp_path / "model.npz"
     np.savez(path, **chainer_arrays(source, prefix))
-    assert_same_weights(load_weights(path, make_model(2)), source)
+    assert_same_weights(loaded(path, make_model(2)), source)
 
 
 def test_chainer_weights_give_the_logits_of_the_chainer_network(
@@ -185,7 +201,7 @@ def test_chainer_weights_give_the_logits_of_the_chainer_network(
 ) -> None:
     arrays = chainer_arrays(make_model(1), MAIN)
     np.savez(tmp_path / "a.npz", **arrays)
-    model = load_weights(tmp_path / "a.npz", make_model(2)).double()
+    model = loaded(tmp_path / "a.npz", make_model(2)).double()
     x = np.random.RandomState(0).randn(3, 3, 10, 10)
     expected = forward_2018({k: v.astype(np.float64) for k, v in arrays.items()}, x)
     with torch.no_grad():
@@ -207,7 +223,7 @@ def test_link_names_of_ones_own_are_followed(tmp_path: Path) -> None:
         },
     )
     target = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 2)))
-    found = load_weights(tmp_path / "a.npz", target, names={"first": "0"})
+    found = loaded(tmp_path / "a.npz", target, names={"first": "0"})
     assert_same_weights(found, source)
 
 
@@ -327,7 +343,7 @@ def test_array_that_is_no_weight_is_named(
     tmp_path: Path, key: str, array: np.ndarray
 ) -> None:
     np.savez(tmp_path / "a.npz", **{key: array})
-    with pytest.raises(GradnetError, match=f"{key} is no weight of a Chainer model"):
+    with pytest.raises(GradnetError, match=f"{key} is not a weight of a Chainer model"):
         load_weights(tmp_path / "a.npz", make_model())
 
 
@@ -377,7 +393,7 @@ def test_damaged_chainer_file_is_refused_or_read_whole(tmp_path: Path) -> None:
         damaged[position] ^= 0xFF
         path.write_bytes(damaged)
         try:
-            assert_same_weights(load_weights(path, make_model(2)), make_model(1))
+            assert_same_weights(loaded(path, make_model(2)), make_model(1))
         except GradnetError as error:
             assert "damaged.npz" in str(error)
             refused += 1

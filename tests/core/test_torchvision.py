@@ -87,7 +87,10 @@ def test_working_torchvision_is_left_alone(
     [
         (RuntimeError("built for another torch"), "built for another torch"),
         (ModuleNotFoundError("No module named 'torchvision'"), "pip install"),
-        (ImportError("libpng.so is missing"), "libpng.*pip install torchvision"),
+        (
+            ImportError("libpng.so is missing"),
+            r"libpng.*pip install 'gradnet\[torchvision\]'",
+        ),
     ],
 )
 def test_other_failures_are_told_and_nothing_is_declared(
