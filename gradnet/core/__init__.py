@@ -3,7 +3,6 @@
 Start with ``reproducibility`` (seeds, devices) and ``files`` (atomic writes, reading
 without unpickling). ``progress``, ``threads``, ``memory`` and ``flops`` measure and
 show work; ``evaluation_mode`` validates modules; ``running_statistics`` and
-``quantiles`` stream over samples; ``pickled`` lists what a pickle would import;
-``registry`` keeps entries by name, a user's own included; ``torchvision`` imports
-torchvision lazily.
+``quantiles`` stream over samples; ``registry`` keeps entries by name, a user's own
+included; ``torchvision`` imports torchvision lazily.
 """

@@ -1,9 +1,10 @@
-"""Files that are whole or absent: written to a temporary name, flushed, renamed."""
+"""Atomic writes, and reading of JSON, tensors and arrays without unpickling."""
 
 import hashlib
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,22 +12,25 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from gradnet.core.pickled import imported_names
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError
 
 MAX_NAMES = 5
+LONGEST_NAME = 80
+# In the error of torch.load for the first function or class that it refuses.
+UNSAFE_GLOBAL = re.compile(r"Unsupported global: GLOBAL (.+?) was not an allowed")
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Let ``write`` fill a temporary file beside ``path``, then move it there.
+    """Write a file atomically: to a temporary name, flushed to disk, then renamed.
 
-    A reader sees the old file or the new one, never a half of either; a process
-    killed on the way leaves ``path`` as it was.
+    A reader sees the old file or the new one, never a part of either; a process that
+    is killed while writing leaves ``path`` as it was.
 
     Args:
-        path: where the file shall stand; missing folders are made.
-        write: called once with the open binary file.
+        path: the file to write; missing folders are created.
+        write: called once with the open binary file; writes the content to it.
 
     Returns:
         The path, as a :class:`~pathlib.Path`.
@@ -46,12 +50,12 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, atomically."""
     return write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: str | Path, value: object) -> Path:
-    """Write ``value`` as indented JSON, whole or not at all."""
+    """Write ``value`` as indented JSON, atomically."""
     return write_text(path, json.dumps(value, indent=2) + "\n")
 
 
@@ -59,18 +63,18 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        GradnetError: the file is missing or is not JSON.
+        DamagedFileError: the file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
-        raise GradnetError(f"{path}: no such file") from None
+        raise DamagedFileError(f"{path}: no such file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise GradnetError(f"{path}: not a JSON file ({error})") from None
+        raise DamagedFileError(f"{path}: not a JSON file ({error})") from None
 
 
 def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> Path:
-    """Write a figure of matplotlib as PNG, whole or not at all."""
+    """Write a figure of matplotlib as PNG, atomically."""
     return write_atomically(
         path, lambda file: figure.savefig(file, format="png", dpi=dpi)
     )
@@ -83,7 +87,7 @@ def sha256(path: str | Path) -> str:
 
 
 def save_tensors(path: str | Path, state: object) -> Path:
-    """Write tensors and plain values with ``torch.save``, whole or not at all."""
+    """Write tensors and plain values with ``torch.save``, atomically."""
     return write_atomically(path, lambda file: torch.save(state, file))
 
 
@@ -91,29 +95,45 @@ def load_tensors(path: str | Path) -> Any:
     """Read a file of ``torch.save`` that holds tensors and plain values only.
 
     Raises:
-        GradnetError: it is missing, damaged, or holds pickled objects, which could run
-            any code when loaded; what they would have imported is named.
+        DamagedFileError: it is missing, damaged, or holds pickled objects, which could
+            run any code when loaded; the message names what they would have imported.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise GradnetError(f"{path}: no such file") from None
+        raise DamagedFileError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
-        names = imported_names(path)
+        names = _pickled_names(path, error)
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         fault = (
             f"when loaded; it would have run: {', '.join(names[:MAX_NAMES])}{more}"
             if names
-            else f"when loaded, or is damaged ({_reason(error)})"
+            else f"when loaded, or is damaged ({_unpickling_reason(error)})"
         )
-        raise GradnetError(
+        raise DamagedFileError(
             f"{path} is refused: it holds pickled objects, which could run any code "
             f"{fault}. Save the state dict instead: torch.save(model.state_dict(), ...)"
         ) from None
     except Exception as error:  # a damaged file fails wherever the reader is
-        raise GradnetError(
+        raise DamagedFileError(
             f"{path} cannot be read as a checkpoint: {_reason(error)}"
         ) from None
+
+
+def _pickled_names(path: str | Path, error: pickle.UnpicklingError) -> list[str]:
+    """What a refused file would import, for the message; nothing of it is run."""
+    try:
+        names = sorted(get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # torch's format before 1.6, a bare pickle, or a damaged file
+        names = UNSAFE_GLOBAL.findall(str(error))
+    # A hostile file may hold control characters of the terminal.
+    return [(n if n.isprintable() else ascii(n))[:LONGEST_NAME] for n in names]
+
+
+def _unpickling_reason(error: pickle.UnpicklingError) -> str:
+    """What torch met, without its advice to load the file all the same."""
+    met = str(error).rpartition("WeightsUnpickler error: ")[2]
+    return _reason(pickle.UnpicklingError(met))
 
 
 def read_npz(
@@ -123,22 +143,22 @@ def read_npz(
 
     Args:
         path: the file.
-        select: is given the keys of the file, returns those to read.
+        select: called with the keys of the file; returns those to read.
 
     Raises:
-        GradnetError: the file is missing or damaged, or an array is of objects.
+        DamagedFileError: the file is missing or damaged, or an array is of objects.
     """
     try:
         stream = Path(path).open("rb")
     except FileNotFoundError:
-        raise GradnetError(f"{path}: no such file") from None
+        raise DamagedFileError(f"{path}: no such file") from None
     with stream:
         try:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, NpzFile):
                 raise ValueError("it holds a single array")
         except Exception as error:  # a damaged file fails wherever the reader is
-            raise GradnetError(
+            raise DamagedFileError(
                 f"{path} cannot be read as an .npz of plain arrays: {_reason(error)}"
             ) from None
         return {key: _read_array(file, key, path) for key in select(file.files)}
@@ -148,9 +168,9 @@ def _read_array(file: NpzFile, key: str, path: str | Path) -> np.ndarray:
     try:
         array = file[key]
         if not isinstance(array, np.ndarray):
-            raise ValueError("it is no array")
+            raise ValueError("it is not an array")
     except Exception as error:  # as above, and the decompressor has errors of its own
-        raise GradnetError(
+        raise DamagedFileError(
             f"{path}: {key} cannot be read as a plain array: {_reason(error)}"
         ) from None
     return array
@@ -164,11 +184,11 @@ def _reason(error: Exception) -> str:
 class JsonLines:
     """An append-only log of records, one JSON object a line.
 
-    A line that a kill cut short is dropped when the log is next opened, so every
-    line that a reader meets is whole.
+    An incomplete last line, left by a process that was killed, is dropped when the log
+    is next opened; so all lines that a reader sees are complete.
 
     Args:
-        path: the ``.jsonl`` file; made with its folder at the first record.
+        path: the ``.jsonl`` file; created with its folder at the first record.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -192,11 +212,16 @@ class JsonLines:
     def replace(
         self, key: Mapping[str, Any], records: Iterable[Mapping[str, Any]]
     ) -> None:
-        """Make the records that match ``key`` exactly these; leave the others.
+        """Replace all records that match ``key`` by these; leave the others.
 
-        A resumed run calls it first: what was logged after its last checkpoint
-        will be logged again, and must not stand there twice. Where nothing matches,
-        the records are appended, so that runs of other keys can log meanwhile.
+        A resumed run calls it first: what was logged after its last checkpoint will be
+        logged again, and must not be there twice. Where nothing matches, the records
+        are appended, so that runs with other keys can log at the same time.
+
+        Args:
+            key: fields and values that a record must have to be replaced; they are
+                added to each new record.
+            records: the new ones, in order.
         """
         wanted = [{**key, **record} for record in records]
         present = self.read()

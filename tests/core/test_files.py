@@ -1,4 +1,4 @@
-"""Files are whole or absent, logs hold whole lines, checkpoints are never unpickled."""
+"""Writes are atomic, logs hold complete lines, checkpoints are never unpickled."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ from gradnet.core.files import (
     write_json,
     write_text,
 )
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError
 
 
 class Hostile:
@@ -107,14 +107,14 @@ def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, value: Any) -
 
 
 def test_missing_json_is_told(tmp_path: Path) -> None:
-    with pytest.raises(GradnetError, match=r"nothing\.json: no such file"):
+    with pytest.raises(DamagedFileError, match=r"nothing\.json: no such file"):
         read_json(tmp_path / "nothing.json")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe\x00", b"text"])
 def test_file_that_is_not_json_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.json").write_bytes(content)
-    with pytest.raises(GradnetError, match=r"bad\.json: not a JSON file"):
+    with pytest.raises(DamagedFileError, match=r"bad\.json: not a JSON file"):
         read_json(tmp_path / "bad.json")
 
 
@@ -189,19 +189,19 @@ def test_tensors_round_trip(tmp_path: Path) -> None:
 
 
 def test_missing_checkpoint_is_told(tmp_path: Path) -> None:
-    with pytest.raises(GradnetError, match=r"nothing\.pt: no such file"):
+    with pytest.raises(DamagedFileError, match=r"nothing\.pt: no such file"):
         load_tensors(tmp_path / "nothing.pt")
 
 
 def test_folder_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(GradnetError, match="cannot be read as a checkpoint"):
+    with pytest.raises(DamagedFileError, match="cannot be read as a checkpoint"):
         load_tensors(tmp_path)
 
 
 def test_pickled_module_is_refused_with_reason_and_remedy(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(nn.Linear(2, 2), path)
-    with pytest.raises(GradnetError) as caught:
+    with pytest.raises(DamagedFileError) as caught:
         load_tensors(path)
     message = str(caught.value)
     assert "model.pt is refused: it holds pickled objects" in message
@@ -210,10 +210,38 @@ def test_pickled_module_is_refused_with_reason_and_remedy(tmp_path: Path) -> Non
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+def test_what_a_pickle_would_import_is_named(tmp_path: Path, is_zip: bool) -> None:
+    path = tmp_path / "a.pt"
+    state = {"weight": torch.zeros(2), "half": torch.zeros(1).half(), "more": Path("x")}
+    torch.save(state, path, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(DamagedFileError, match=r"run: pathlib\.\w*Path\. Save"):
+        load_tensors(path)
+
+
+def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"\x80\x02c\x1b[31mos\nsystem" + b"m" * 200 + b"\n.")
+    with pytest.raises(DamagedFileError) as caught:
+        load_tensors(path)
+    assert str(caught.value).isprintable()
+    assert r"run: '\x1b[31mos.systemm" in str(caught.value)
+    assert "m" * 80 not in str(caught.value)
+
+
+def test_the_message_never_advises_to_unpickle(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"\x80\x02\x95" + bytes(30))
+    with pytest.raises(
+        DamagedFileError, match=r"or is damaged \(.+\)\. Save"
+    ) as caught:
+        load_tensors(tmp_path / "a.pt")
+    assert "weights_only" not in str(caught.value)
+
+
 def test_of_many_pickled_classes_five_are_named(tmp_path: Path) -> None:
     kinds = (nn.ReLU, nn.Tanh, nn.GELU, nn.ELU, nn.SiLU, nn.Mish, nn.Flatten)
     torch.save(kinds, tmp_path / "a.pt")
-    with pytest.raises(GradnetError, match=r"run: .*\.SiLU and 2 more\."):
+    with pytest.raises(DamagedFileError, match=r"run: .*\.SiLU and 2 more\."):
         load_tensors(tmp_path / "a.pt")
 
 
@@ -225,7 +253,7 @@ def test_hostile_pickle_is_refused_and_not_executed(tmp_path: Path, form: str) -
         path.write_bytes(pickle.dumps(Hostile(trap), protocol=2))
     else:
         torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(GradnetError, match=r"hostile\.pt is refused"):
+    with pytest.raises(DamagedFileError, match=r"hostile\.pt is refused"):
         load_tensors(path)
     assert not trap.exists()
     if form != "bare pickle":
@@ -248,7 +276,7 @@ def test_truncated_checkpoint_is_refused(checkpoint: Path, data: st.DataObject) 
     whole = checkpoint.read_bytes()
     path = checkpoint.with_name("cut.pt")
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-    with pytest.raises(GradnetError, match=r"cut\.pt (is refused|cannot be read)"):
+    with pytest.raises(DamagedFileError, match=r"cut\.pt (is refused|cannot be read)"):
         load_tensors(path)
 
 
@@ -258,7 +286,9 @@ def test_any_other_file_is_refused(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "other.pt"
     path.write_bytes(content)
-    with pytest.raises(GradnetError, match=r"other\.pt (is refused|cannot be read)"):
+    with pytest.raises(
+        DamagedFileError, match=r"other\.pt (is refused|cannot be read)"
+    ):
         load_tensors(path)
 
 
