@@ -1,8 +1,8 @@
-"""Networks in files: our snapshots, and networks of other origin.
+"""Networks in files: snapshots, and weights and networks from other programs.
 
 Read ``snapshots`` first. ``tensor_file`` is the format under it, ``weights`` reads
-weights of other origin, ``exported`` reads ``.pt2`` files, ``model_loader`` builds the
-user's own network, ``inputs`` prepares images for it, ``fingerprint`` identifies
+weights from other programs, ``exported`` reads ``.pt2`` files, ``model_loader`` builds
+the user's own network, ``inputs`` prepares images for it, ``fingerprint`` identifies
 weights.
 """
 

@@ -1,9 +1,9 @@
-"""Networks as ``.pt2`` files of ``torch.export``, loaded so that no code in them runs.
+"""Loads networks of ``torch.export`` (``.pt2``) without running code in the file.
 
-``torch.export.load`` trusts its file: it unpickles what the file marks as pickled,
-evaluates its size expressions, calls whatever function of torch it names, and runs
-Python made of its names. Here the program is read as JSON, what could run code is
-refused, and torch is given a copy that holds nothing but what was looked at.
+``torch.export.load`` trusts its file: it unpickles entries marked as pickled, evaluates
+size expressions, calls any function of torch that is named, and generates Python code
+from names. Here the program is read as JSON, anything that could run code is refused,
+and torch loads a copy that holds the validated parts only.
 """
 
 import ast
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError
 
 PROGRAM = "models/model.json"
 SAMPLES = "data/sample_inputs/model.pt"
@@ -51,50 +51,50 @@ TRAINING_FLAGS = ("train", "training", "use_input_stats")
 
 
 class _Refusal(Exception):
-    """What is in the file that may not be there."""
+    """The file holds something that could run code, or that is not supported."""
 
 
 def load_exported(path: str | Path) -> nn.Module:
-    """Load a network that ``torch.export.save`` wrote; nothing in the file is run.
+    """Load a network that ``torch.export.save`` wrote; no code in the file is run.
 
     Only tensors stored as plain bytes, operators of ATen and arithmetic on sizes are
-    let through; this guards against code in the file, not against faults of torch's
-    own operators. Layers come back as bare modules that hold parameters under their old
-    names, and the mode (evaluation) is part of the graph.
+    accepted; this guards against code in the file, not against errors in torch's own
+    operators. Layers become plain modules that hold the parameters under their old
+    names; the mode (evaluation) is part of the graph.
 
     Args:
         path: the file; exported from evaluation mode, with one input, whose first
             dimension is dynamic.
 
     Raises:
-        GradnetError: the file is missing or damaged, holds pickled objects or anything
-            else that could run code, was exported in training mode or for a batch of
-            one size.
+        DamagedFileError: the file is missing or damaged, holds pickled objects or
+            anything else that could run code, or was exported in training mode or for
+            one batch size only.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise GradnetError(f"{path}: {error.strerror}") from None
+        raise DamagedFileError(f"{path}: {error.strerror}") from None
     try:
         program = torch.export.load(_checked_copy(data))
         module = program.module(check_guards=False)
     except _Refusal as refusal:
-        raise GradnetError(f"{path} is refused: {refusal}") from None
+        raise DamagedFileError(f"{path} is refused: {refusal}") from None
     except Exception as error:  # a damaged file fails wherever the reader is
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise GradnetError(
+        raise DamagedFileError(
             f"{path} cannot be read as a .pt2 of torch.export: {reason}"
         ) from None
     _tie(module)
     _use_size_method(module)
-    # torch puts these in the way since they cannot change what the graph does; the
-    # flag that they set is all that is asked for here.
+    # torch overrides these with functions that raise, since the graph has one mode;
+    # here only the flag matters.
     del module.train, module.eval
     return module.eval()
 
 
 def _tie(module: nn.Module) -> None:
-    """Make parameters that were one before the export one again."""
+    """Share the parameters again that were shared before the export."""
     first: dict[tuple[Any, ...], nn.Parameter] = {}
     for name, parameter in list(module.named_parameters()):
         if parameter.numel():
@@ -105,7 +105,7 @@ def _tie(module: nn.Module) -> None:
 
 
 def _use_size_method(module: GraphModule) -> None:
-    """Ask tensors for their size as eager code does: ``vmap`` knows no other way."""
+    """Read sizes by ``Tensor.size``, as eager code does: ``vmap`` needs it."""
     for node in module.graph.nodes:
         if node.target is torch.ops.aten.sym_size.int:
             node.op, node.target = "call_method", "size"
@@ -113,8 +113,8 @@ def _use_size_method(module: GraphModule) -> None:
 
 
 def _checked_copy(data: bytes) -> io.BytesIO:
-    """The archive again, of checked parts only; no sample inputs, they are pickled."""
-    # Imported here: it takes a second, and few need it.
+    """A copy with validated parts only; without sample inputs, which are pickled."""
+    # Imported here because it takes a second.
     from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
     reader = PT2ArchiveReader(io.BytesIO(data))
@@ -139,7 +139,7 @@ def _checked_copy(data: bytes) -> io.BytesIO:
 
 
 def _strip(program: dict[str, Any]) -> None:
-    """Take out what only tells where the program came from; free text among it."""
+    """Remove the metadata of the program, which is free text."""
     program["guards_code"] = []
     module = program["graph_module"]
     module["metadata"], module["treespec_namedtuple_fields"] = {}, {}
@@ -148,7 +148,7 @@ def _strip(program: dict[str, Any]) -> None:
 
 
 def _check_values(value: Any, key: str = "") -> None:
-    """Refuse what could become code: torch makes Python of names and of expressions."""
+    """Validate all strings: torch generates Python code from names and expressions."""
     if isinstance(value, dict):
         if "target" in value and any(map(_is_training_flag, value["inputs"])):
             raise _Refusal(
@@ -173,7 +173,7 @@ def _check_string(text: str, key: str) -> None:
     elif key in ("in_spec", "out_spec"):
         fine = _is_plain_structure(json.loads(text)[1])
     elif key in ("as_string", "as_strings"):
-        fine = True  # an operator's argument: it stays a string
+        fine = True  # an argument of an operator, used as a string
     elif key in ("name", "as_name", "forward_arg_names"):
         fine = IDENTIFIER.fullmatch(text) is not None
     else:
@@ -181,7 +181,7 @@ def _check_string(text: str, key: str) -> None:
     if not fine:
         raise _Refusal(
             f"{text[:80]!r} ({key or 'a name'}) could run code; only operators of ATen "
-            "and plain names are let through"
+            "and plain names are accepted"
         )
 
 
@@ -190,7 +190,7 @@ def _is_training_flag(argument: dict[str, Any]) -> bool:
 
 
 def _is_harmless_operator(target: str) -> bool:
-    """An operator of ATen that touches no file, or arithmetic on sizes."""
+    """Whether it is an operator of ATen that opens no file, or size arithmetic."""
     if SIZE_OPERATORS.fullmatch(target):
         return True
     match = OPERATOR.fullmatch(target)
@@ -202,7 +202,7 @@ def _is_harmless_operator(target: str) -> bool:
 
 
 def _is_arithmetic(expression: str) -> bool:
-    """Calls of known functions of numbers, and symbols; sympy would evaluate any."""
+    """Whether it has known functions and symbols only; sympy evaluates any code."""
     try:
         nodes = list(ast.walk(ast.parse(expression, mode="eval")))
     except SyntaxError:
@@ -212,13 +212,13 @@ def _is_arithmetic(expression: str) -> bool:
     return (
         all(isinstance(node, ARITHMETIC) for node in nodes)
         and all(SIZE_FUNCTIONS.fullmatch(name) for name in names)
-        # Any other string would be evaluated in its turn.
+        # sympy would evaluate any other string as an expression.
         and all(SYMBOL.fullmatch(text) for text in values if isinstance(text, str))
     )
 
 
 def _is_plain_structure(spec: dict[str, Any]) -> bool:
-    """Tuples, lists and dicts without keys: others import what they name."""
+    """Whether it has tuples, lists and empty dicts only; others import their type."""
     kinds = (None, "builtins.tuple", "builtins.list", "builtins.dict")
     return (
         spec["type"] in kinds
@@ -242,14 +242,12 @@ def _payload_files(config: dict[str, Any], pattern: str) -> Iterator[str]:
 
 
 def _check_inputs(module: dict[str, Any]) -> None:
-    """One tensor goes in, and its first dimension is free."""
+    """Check that there is one input tensor, with a dynamic first dimension."""
     specs = [
         spec for spec in module["signature"]["input_specs"] if "user_input" in spec
     ]
     if len(specs) != 1 or any("as_tensor" not in x for x in module["graph"]["inputs"]):
-        raise _Refusal(
-            f"it takes {len(specs)} inputs; one tensor is what is given here"
-        )
+        raise _Refusal(f"it takes {len(specs)} inputs; only one tensor is supported")
     name = specs[0]["user_input"]["arg"]["as_tensor"]["name"]
     batch = module["graph"]["tensor_values"][name]["sizes"][0]
     if "as_expr" not in batch:

@@ -1,4 +1,4 @@
-"""Images as a user's own network takes them: which, how cut, how normalized."""
+"""Images for a user's own network: which ones, and how they are prepared."""
 
 import math
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ from torch import Tensor, nn
 from gradnet.checkpoints.snapshots import SnapshotInfo
 from gradnet.data.augmentation import Augmentation
 from gradnet.data.datasets import load_data
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings:
-    """Which images a network is given, and how they are prepared.
+    """Which images to use, and how to prepare them for the network.
 
     Attributes:
         data: digits, mnist, fashion-mnist, cifar10, cifar100, the path of an .npz, or
-            of a folder with one folder of images a class; of a snapshot the default is
+            of a folder with one folder of images per class; default for a snapshot:
             the data set that it names.
         root: folder of the files that torchvision downloads.
-        download: fetch what is missing.
+        download: download missing files.
         part: train or test.
         crop: side of the centre crop, in pixels; default: the whole image.
-        mean: one number a channel, subtracted from pixels of the range 0 to 1.
-        std: one number a channel, by which they are then divided.
+        mean: one number per channel, subtracted from pixel values from 0 to 1.
+        std: one number per channel, by which the result is divided.
         whiten: subtract an image's own mean and divide by its own standard deviation.
-        limit: take so many images, the first ones; default: all.
+        limit: use the first so many images; default: all.
     """
 
     data: str | None = None
@@ -45,7 +45,7 @@ class InputSettings:
 
 @dataclass(frozen=True)
 class InputPreparation:
-    """From bytes to what the network sees, the same every time; called with a batch."""
+    """Deterministic preparation of a batch of images: crop and normalization."""
 
     crop: int | None = None
     mean: tuple[float, ...] = ()
@@ -53,7 +53,7 @@ class InputPreparation:
     whiten: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Float32 ``(N, channels, h, w)`` of uint8 images ``(N, channels, H, W)``."""
+        """Prepare uint8 images ``(N, C, H, W)``: float32 ``(N, C, h, w)``."""
         x = Augmentation(crop=self.crop, whiten=self.whiten).evaluate(images)
         if self.mean:
             x = x - torch.tensor(self.mean, device=x.device)[:, None, None]
@@ -64,15 +64,15 @@ class InputPreparation:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Images, in order, and what there is to know of them.
+    """Images with their labels, their preparation and a description.
 
     Attributes:
         images: uint8 ``(N, channels, height, width)``.
         targets: int64 ``(N,)``, the true labels.
-        class_names: one a class.
-        prepare: makes of a batch of images what the network sees.
-        description: plain values that change when any input to the network does; the
-            name of the data is not among them, so that a moved file is the same data.
+        class_names: one per class.
+        prepare: maps a batch of images to inputs of the network.
+        description: plain values that change when an input of the network does; without
+            the name of the data, so that a moved file counts as the same data.
     """
 
     images: Tensor
@@ -85,25 +85,26 @@ class Inputs:
 def load_inputs(
     settings: InputSettings, snapshot: SnapshotInfo | None = None
 ) -> Inputs:
-    """Load the images that settings ask for.
+    """Load the images that the settings name.
 
     Args:
         settings: see :class:`InputSettings`.
-        snapshot: where the network is a snapshot of ours: it says how images are
-            prepared, and which they are by default.
+        snapshot: of the network, if it has one: it determines the preparation and
+            the default data set.
 
     Raises:
-        GradnetError: no data set is named or it cannot be had, the crop or the number
-            of channels does not fit, a value is out of range, or a preparation is
-            asked for beside that of a snapshot.
+        InvalidInputError: no data set is named, the crop or the number of channels does
+            not fit, a value is out of range, or a preparation is given in addition to
+            that of the snapshot.
+        GradnetError: see :func:`gradnet.data.datasets.load_data`.
     """
     name = settings.data or (snapshot and snapshot.data)
     if not name:
-        raise GradnetError("no data set is named; name one with --data")
+        raise InvalidInputError("no data set is named; name one with --data")
     if settings.limit is not None and settings.limit < 1:
-        raise GradnetError(f"limit is {settings.limit}; it must be at least 1")
+        raise InvalidInputError(f"limit is {settings.limit}; it must be at least 1")
     if settings.part not in ("train", "test"):
-        raise GradnetError(f"no part {settings.part!r}; give train or test")
+        raise InvalidInputError(f"no part {settings.part!r}; give train or test")
     data = load_data(name, settings.root, settings.download)
     prepare = _of_snapshot(settings, snapshot) if snapshot else _of_settings(settings)
     _check_fit(prepare, data.image_shape)
@@ -128,7 +129,7 @@ def load_inputs(
 
 
 def to_network(network: nn.Module, inputs: Inputs, part: slice) -> Tensor:
-    """Some images as the network takes them: prepared, of its type, on its device."""
+    """Prepare a slice of the images, in the dtype and on the device of the network."""
     weights = [p for p in network.parameters() if p.is_floating_point()]
     device = weights[0].device if weights else torch.device("cpu")
     x = inputs.prepare(inputs.images[part].to(device))
@@ -139,8 +140,8 @@ def _of_snapshot(settings: InputSettings, snapshot: SnapshotInfo) -> InputPrepar
     names = ("crop", "mean", "std", "whiten")
     given = [f"--{name}" for name in names if asdict(settings)[name]]
     if given:
-        raise GradnetError(
-            "the snapshot says how its images are prepared; leave out "
+        raise InvalidInputError(
+            "the snapshot determines how its images are prepared; leave out "
             + ", ".join(given)
         )
     augmentation = snapshot.make_augmentation()
@@ -150,9 +151,11 @@ def _of_snapshot(settings: InputSettings, snapshot: SnapshotInfo) -> InputPrepar
 def _of_settings(settings: InputSettings) -> InputPreparation:
     mean, std = tuple(settings.mean or ()), tuple(settings.std or ())
     if settings.whiten and (mean or std):
-        raise GradnetError("whiten takes each image's own mean and std; give no others")
+        raise InvalidInputError(
+            "whiten takes each image's own mean and std; give no others"
+        )
     if not all(map(math.isfinite, (*mean, *std))) or any(value <= 0 for value in std):
-        raise GradnetError(
+        raise InvalidInputError(
             f"mean {list(mean)} and std {list(std)} must be finite, std above 0"
         )
     return InputPreparation(settings.crop, mean, std, settings.whiten)
@@ -162,7 +165,7 @@ def _check_fit(prepare: InputPreparation, image_shape: Sequence[int]) -> None:
     Augmentation(crop=prepare.crop).output_shape(image_shape)
     for name, values in (("mean", prepare.mean), ("std", prepare.std)):
         if len(values) not in (0, image_shape[0]):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"{name} has {len(values)} values for images of {image_shape[0]} "
-                "channels; give one a channel"
+                "channels; give one per channel"
             )

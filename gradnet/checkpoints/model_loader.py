@@ -1,12 +1,12 @@
-"""A network of the user's own, from its name and a checkpoint.
+"""Builds the user's own network from a name, and loads its weights.
 
-| ``model`` | what it is |
+| ``model`` | meaning |
 |---|---|
-| ``package.module:factory`` | a function or class to be called, or a network |
+| ``package.module:factory`` | a function or class that makes a network, or a network |
 | ``torchvision:resnet18`` | a classifier of torchvision, without weights |
 | ``cnn2018`` | a key of :data:`gradnet.models.MODELS` |
 | ``network.pt2`` | a file of ``torch.export``, weights included |
-| None | the checkpoint says it: a snapshot of ours, or a ``.pt2`` |
+| None | the checkpoint has it: a snapshot of gradnet, or a ``.pt2`` |
 """
 
 import difflib
@@ -26,7 +26,7 @@ from gradnet.checkpoints.exported import load_exported
 from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.checkpoints.weights import load_weights
 from gradnet.core.torchvision import import_torchvision
-from gradnet.errors import GradnetError
+from gradnet.errors import GradnetError, InvalidInputError
 from gradnet.models import MODELS, build_model
 
 TORCHVISION = "torchvision:"
@@ -41,8 +41,8 @@ def load_user_model(
 ) -> nn.Module:
     """Build a network and load its weights.
 
-    An import path runs the user's own code, and the current folder is then put on
-    ``sys.path``, as Python does for scripts. Files run nothing: checkpoints are read by
+    An import path runs the user's own code; the current folder is put on ``sys.path``
+    first, as Python does for scripts. No file runs code: checkpoints are read by
     :func:`gradnet.checkpoints.weights.load_weights`, ``.pt2`` files by
     :func:`gradnet.checkpoints.exported.load_exported`.
 
@@ -55,17 +55,25 @@ def load_user_model(
         The network, in evaluation mode.
 
     Raises:
-        GradnetError: there is no such module, factory, model or file; the factory does
-            not take the arguments, fails, or returns no network; the checkpoint holds
-            pickled objects or does not fit, which is told name by name.
+        InvalidInputError: there is no such module, factory or model; the factory does
+            not take the arguments, fails, or does not return a network.
+        DamagedFileError: a file is missing, damaged, or holds pickled objects.
+        GradnetError: the checkpoint does not match the network; all differences are
+            named.
+
+    Example:
+        >>> load_user_model("torch.nn:Linear", {"in_features": 3, "out_features": 2})
+        Linear(in_features=3, out_features=2, bias=True)
     """
     arguments = dict(model_args or {})
     if model is None:
         if arguments:
-            raise GradnetError("arguments are given, but no model that takes them")
-        return _load_whole(checkpoint)
+            raise InvalidInputError("arguments are given, but no model to pass them to")
+        return _load_network(checkpoint)
     if checkpoint is not None and checkpoint.endswith(".pt2"):
-        raise GradnetError(f"{checkpoint} holds a network of its own; name no model")
+        raise InvalidInputError(
+            f"{checkpoint} holds a whole network; leave out the model"
+        )
     network = _build(model, arguments)
     if checkpoint is not None:
         load_weights(checkpoint, network)
@@ -74,14 +82,14 @@ def load_user_model(
     return network.eval()
 
 
-def _load_whole(checkpoint: str | None) -> nn.Module:
+def _load_network(checkpoint: str | None) -> nn.Module:
     if checkpoint is None:
-        raise GradnetError("neither a model nor a checkpoint is given; give one")
+        raise InvalidInputError("neither a model nor a checkpoint is given; give one")
     if checkpoint.endswith(".pt2"):
         return load_exported(checkpoint)
     if Path(checkpoint).exists() and not checkpoint.endswith(".safetensors"):
-        raise GradnetError(
-            f"{checkpoint} holds weights at most; name their network too, such as "
+        raise InvalidInputError(
+            f"{checkpoint} holds weights only; give the model too, such as "
             "package.module:factory or torchvision:resnet18"
         )
     return load_snapshot(checkpoint).model
@@ -97,9 +105,11 @@ def _build(model: str, arguments: dict[str, Any]) -> nn.Module:
         return _call(model, _find(module_name, name), arguments)
     if model.endswith(".pt2"):
         if arguments:
-            raise GradnetError(f"{model} is a network already; it takes no arguments")
+            raise InvalidInputError(
+                f"{model} is a network already; it takes no arguments"
+            )
         return load_exported(model)
-    raise GradnetError(
+    raise InvalidInputError(
         f"no model {model!r}{_suggest(model, MODELS)}; give package.module:factory, "
         f"torchvision:resnet18, the path of a .pt2 file, or one of {', '.join(MODELS)}"
     )
@@ -111,16 +121,16 @@ def _build_torchvision(model: str, arguments: dict[str, Any]) -> nn.Module:
     name = model.removeprefix(TORCHVISION)
     known = models.list_models(module=models)
     if name not in known:
-        raise GradnetError(
+        raise InvalidInputError(
             f"torchvision has no classifier {name!r}{_suggest(name, known)}"
         )
     if "weights" in arguments:
-        raise GradnetError(f"{model}: give the weights as a checkpoint")
+        raise InvalidInputError(f"{model}: give the weights as a checkpoint")
     return _call(model, partial(models.get_model, name, weights=None), arguments)
 
 
 def _find(module_name: str, name: str) -> Any:
-    """What ``name`` is in a module, imported as from a script in this folder."""
+    """An attribute of a module, imported as by a script in the current folder."""
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -128,7 +138,7 @@ def _find(module_name: str, name: str) -> Any:
     module = _import(module_name)
     if not hasattr(module, name):
         public = [found for found in vars(module) if not found.startswith("_")]
-        raise GradnetError(
+        raise InvalidInputError(
             f"module {module_name!r} has no {name!r}{_suggest(name, public)}"
         )
     return getattr(module, name)
@@ -139,25 +149,29 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"no module {error.name!r}, in {Path.cwd()} or installed; an import "
                 "path reads package.module:factory"
             ) from None
-        raise GradnetError(f"module {name!r} cannot be imported: {error}") from error
+        raise InvalidInputError(
+            f"module {name!r} cannot be imported: {error}"
+        ) from error
     except Exception as error:  # it is the user's code: anything may be raised
-        raise GradnetError(
+        raise InvalidInputError(
             f"module {name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
 
 
 def _call(model: str, factory: Any, arguments: dict[str, Any]) -> nn.Module:
-    """The network that a factory makes, or that it is."""
+    """Call the factory; a network is returned directly."""
     if isinstance(factory, nn.Module):
         if arguments:
-            raise GradnetError(f"{model} is a network already; it takes no arguments")
+            raise InvalidInputError(
+                f"{model} is a network already; it takes no arguments"
+            )
         return factory
     if not callable(factory):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{model} is a {type(factory).__name__}, neither a function nor a network"
         )
     _check_arguments(model, factory, arguments)
@@ -166,9 +180,11 @@ def _call(model: str, factory: Any, arguments: dict[str, Any]) -> nn.Module:
     except GradnetError:
         raise
     except Exception as error:  # it is the user's code: anything may be raised
-        raise GradnetError(f"{model} raised {type(error).__name__}: {error}") from error
+        raise InvalidInputError(
+            f"{model} raised {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(network, nn.Module):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{model} returned a {type(network).__name__}, not an nn.Module"
         )
     return network
@@ -179,12 +195,12 @@ def _check_arguments(
 ) -> None:
     try:
         signature = inspect.signature(factory)
-    except ValueError:  # some that are written in C do not tell
+    except ValueError:  # some functions written in C have no signature
         return
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{model}{signature} does not fit the arguments {arguments}: {error}"
         ) from None
 

@@ -1,12 +1,12 @@
-"""Weights of other origin, read safely: state dicts, safetensors, 2018 Chainer files.
+"""Weights from other programs: state dicts, safetensors and Chainer files.
 
-| format | what is read |
+| format | content |
 |---|---|
 | ``.safetensors`` | the named tensors |
-| ``.pt``, ``.pth``, ``.ckpt``, ``.bin`` | a state dict, also below ``state_dict`` |
+| ``.pt``, ``.pth``, ``.ckpt``, ``.bin`` | a state dict, or one under ``state_dict`` |
 | ``.npz`` | the parameters of a Chainer model or of a trainer snapshot |
 
-Nothing is ever unpickled: a file that would need it is refused.
+Nothing is ever unpickled: a file that needs it is refused.
 """
 
 import re

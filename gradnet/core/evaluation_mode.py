@@ -1,4 +1,4 @@
-"""What a gradient of one sample needs of a model: the same output at every call."""
+"""Checks that a model gives the same output for a sample at every call."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,15 +7,15 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @contextmanager
 def differentiable_attention() -> Iterator[None]:
     """Let attention layers compute by operations that torch.func can differentiate.
 
-    Under ``vmap`` and ``jvp`` torch takes them for inference, and for fused kernels
-    that have no derivative there.
+    Under ``vmap`` and ``jvp`` torch would choose inference kernels and fused kernels,
+    which have no derivative there.
     """
     with layerwise_attention(), sdpa_kernel(SDPBackend.MATH):
         yield
@@ -23,7 +23,7 @@ def differentiable_attention() -> Iterator[None]:
 
 @contextmanager
 def layerwise_attention() -> Iterator[None]:
-    """Let transformer layers call their parts, rather than one kernel for inference."""
+    """Let transformer layers call their sublayers, not one fused inference kernel."""
     was_enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -33,15 +33,16 @@ def layerwise_attention() -> Iterator[None]:
 
 
 def check_evaluation_mode(model: nn.Module) -> None:
-    """Refuse a model whose output for a sample changes from call to call.
+    """Check that a model's output for a sample is the same at every call.
 
     Raises:
-        GradnetError: it names the first such layer and the remedy.
+        InvalidInputError: it is not; the message names the first such layer and what
+            to do.
     """
     for name, module in model.named_modules():
         reason = _why_changing(module)
         if reason:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"layer {name or 'model'!r} ({type(module).__name__}) {reason}, so the "
                 "gradient of one sample is not defined; call model.eval() first"
             )

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import pickletools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,8 +19,11 @@ from gradnet.errors import DamagedFileError
 
 MAX_NAMES = 5
 LONGEST_NAME = 80
-# In the error of torch.load for the first function or class that it refuses.
-UNSAFE_GLOBAL = re.compile(r"Unsupported global: GLOBAL (.+?) was not an allowed")
+# What torch.save writes for tensors and plain values.
+OF_TENSORS = re.compile(
+    r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.storage\.\w+"
+    r"|torch\.(\w*Storage|Size|device|b?float\d+|u?int\d+|bool|complex\d+)"
+)
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
@@ -103,7 +107,7 @@ def load_tensors(path: str | Path) -> Any:
     except FileNotFoundError:
         raise DamagedFileError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
-        names = _pickled_names(path, error)
+        names = _pickled_names(path)
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         fault = (
             f"when loaded; it would have run: {', '.join(names[:MAX_NAMES])}{more}"
@@ -120,14 +124,27 @@ def load_tensors(path: str | Path) -> Any:
         ) from None
 
 
-def _pickled_names(path: str | Path, error: pickle.UnpicklingError) -> list[str]:
+def _pickled_names(path: str | Path) -> list[str]:
     """What a refused file would import, for the message; nothing of it is run."""
     try:
         names = sorted(get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # torch's format before 1.6, a bare pickle, or a damaged file
-        names = UNSAFE_GLOBAL.findall(str(error))
+    except Exception:  # not the zip format of torch.save, or damaged
+        names = _names_in_pickles(path)
     # A hostile file may hold control characters of the terminal.
     return [(n if n.isprintable() else ascii(n))[:LONGEST_NAME] for n in names]
+
+
+def _names_in_pickles(path: str | Path) -> list[str]:
+    """The same for the format before torch 1.6: pickles of protocol 2 in sequence."""
+    names: dict[str, None] = {}
+    try:
+        with Path(path).open("rb") as file:
+            while True:
+                for operation, argument, _ in pickletools.genops(file):
+                    if operation.name == "GLOBAL":
+                        names[str(argument).replace(" ", ".")] = None
+    except Exception:  # the end of the file, or bytes that are not a pickle
+        return [name for name in names if not OF_TENSORS.fullmatch(name)]
 
 
 def _unpickling_reason(error: pickle.UnpicklingError) -> str:

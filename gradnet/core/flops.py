@@ -1,8 +1,7 @@
-"""What a network costs: its parameters, and the FLOPs of a pass and of a training step.
+"""Parameters of a network, and the FLOPs of a forward pass and of a training step.
 
-FLOPs are counted by torch itself while the operations run (two for a multiplication and
-its addition; matrix products and convolutions only), so what is frozen, and never
-differentiated, is not counted.
+torch counts FLOPs while the operations run: two for a multiply-add, matrix products and
+convolutions only. Gradients of frozen layers are not computed, so they do not count.
 """
 
 import copy
@@ -21,10 +20,10 @@ from gradnet.core.reproducibility import isolated_randomness
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs of training, by what they are for.
+    """FLOPs of training, by purpose.
 
     Attributes:
-        forward: of forward passes, and of what edits computed besides.
+        forward: of forward passes, and of what edits computed besides them.
         weight_gradients: of the gradients of weights, in backward passes.
         input_gradients: of the gradients of activations, in backward passes.
     """
@@ -35,7 +34,7 @@ class Flops:
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """The sum of all three."""
         return self.forward + self.weight_gradients + self.input_gradients
 
     def __add__(self, other: "Flops") -> "Flops":
@@ -63,10 +62,10 @@ def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:
 
 
 def forward_flops(model: nn.Module, x: Tensor) -> float:
-    """FLOPs of one sample's way through a network, in evaluation mode.
+    """FLOPs of a forward pass of one sample, in evaluation mode.
 
     Args:
-        model: left as it is.
+        model: not changed.
         x: inputs ``(N, ...)``; the first is used.
     """
     model = copy.deepcopy(model).eval()
@@ -82,9 +81,9 @@ def training_flops(
     """FLOPs of one training step for each of its samples, counted while it runs.
 
     Args:
-        model: in the mode in which it trains; left as it is.
+        model: in the mode in which it trains; not changed.
         x: inputs ``(N, ...)`` of a step.
-        loss: outputs to a scalar; default: cross-entropy with the first class.
+        loss: maps outputs to a scalar; default: cross-entropy with the first class.
     """
     model = copy.deepcopy(model)
     results: list[Tensor] = []
@@ -100,7 +99,7 @@ def training_flops(
     with isolated_randomness():
         passed, by_layer = _count(forward, model)
         backward = _count(results[0].backward)[0] if results[0].requires_grad else 0
-    # The gradient of a layer's weight takes as many as its forward pass.
+    # The gradient of a layer's weight takes as many FLOPs as its forward pass.
     weights = sum(
         _without_children(name, layer, by_layer)
         for name, layer in model.named_modules(remove_duplicate=False)
@@ -111,9 +110,9 @@ def training_flops(
 
 
 def count_flops(call: Callable[[], object]) -> float:
-    """FLOPs of whatever a call does, gradients of any kind included."""
+    """FLOPs of a call, gradients of any kind included."""
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
-    # Its hooks on modules refuse autograd.grad by a module's own weights.
+    # Its module hooks fail with autograd.grad by a module's own weights.
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]
     with counter:
         call()
@@ -121,19 +120,19 @@ def count_flops(call: Callable[[], object]) -> float:
 
 
 class _NoModules:
-    """In place of the tracker of modules: all is counted as one."""
+    """Replaces the module tracker: all FLOPs are counted together."""
 
     parents = frozenset({"Global"})
 
     def __enter__(self) -> None:
-        """Nothing to track."""
+        """Do nothing."""
 
     def __exit__(self, *error: object) -> None:
-        """Nothing was tracked."""
+        """Do nothing."""
 
 
 def _own_parameters(layer: nn.Module) -> list[nn.Parameter]:
-    """Of a layer alone, those behind a parametrization (a mask, say) included."""
+    """A layer's own parameters, with those of parametrizations such as masks."""
     parameters = list(layer.parameters(recurse=False))
     if isinstance(masked := getattr(layer, "parametrizations", None), nn.Module):
         parameters += masked.parameters()
@@ -143,7 +142,7 @@ def _own_parameters(layer: nn.Module) -> list[nn.Parameter]:
 def _count(
     call: Callable[[], object], model: nn.Module | None = None
 ) -> tuple[float, dict[str, float]]:
-    """FLOPs of a call: all of them, and those of each of the model's layers."""
+    """FLOPs of a call: the total, and those of each of the model's layers."""
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with counter, layerwise_attention():
         call()
@@ -173,7 +172,7 @@ def _convolution_backward(
     *rest: Any,
     **_: Any,
 ) -> int:
-    """As many as forward for each gradient; torch's formula forgets the groups."""
+    """The forward count for each gradient; torch's own formula ignores groups."""
     transposed, wanted = rest[4], rest[7]
     forward = conv_flop_count(list(x), list(weight), list(gradient), transposed)
     return forward * sum(wanted[:2])

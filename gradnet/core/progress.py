@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 @cache
 def make_console() -> "Console":
-    """The one console for bars and log lines: they must not write over each other."""
+    """The console of bars and log lines; one, so that neither overwrites the other."""
     from rich.console import Console
 
     return Console(stderr=True)
@@ -28,16 +28,16 @@ def make_console() -> "Console":
 def progress(
     description: str, total: int, unit: str = "steps", done: int = 0
 ) -> Iterator[Callable[[int], None]]:
-    """Show how far a loop has come.
+    """Show the progress of a loop.
 
-    Nothing is shown unless the ``gradnet`` logger lets INFO through, as it does on
-    the command line.
+    Nothing is shown unless the level of the ``gradnet`` logger is INFO or lower, as it
+    is on the command line.
 
     Args:
-        description: what is going on, in a few words.
-        total: how many units the loop has.
+        description: what the loop does, in a few words.
+        total: number of units.
         unit: what is counted.
-        done: how many were done before, in an earlier run.
+        done: units done before, in an earlier run.
 
     Yields:
         A function to call with the number of units just done.
@@ -106,7 +106,7 @@ class _Lines:
 
 
 def readable_seconds(seconds: float) -> str:
-    """A time in seconds, minutes or hours."""
+    """A duration as text in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

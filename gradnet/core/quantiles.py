@@ -1,4 +1,4 @@
-"""The order statistic of the magnitudes in each row: exact, by counting."""
+"""The exact order statistic (k-th smallest value) of the magnitudes in each row."""
 
 import math
 from collections.abc import Iterator
@@ -11,23 +11,27 @@ from torch import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Elements of the sample of a row; shorter rows are partitioned as they are.
+# Elements sampled from a row; shorter rows are partitioned directly.
 SAMPLE_SIZE = 512
-# Standard deviations of a guessed rank to either side of the one that is sought.
+# The bracket around the rank, in standard deviations of the sample estimate.
 SPREAD = 3.0
-# Guesses by interpolation, of which two or three usually do.
+# Interpolation steps at most; two or three usually suffice.
 MAX_STEPS = 6
 
 
 def magnitude_of_rank(rows: Tensor, rank: int) -> Tensor:
-    """The magnitude in each row that ``rank`` others precede in ascending order.
+    """The magnitude of the given rank in each row, in ascending order.
 
     Args:
         rows: ``(R, D)``, without NaN.
-        rank: from 0 to D - 1.
+        rank: from 0 (the smallest) to D - 1.
 
     Returns:
-        ``(R,)``, of the type of the rows.
+        ``(R,)``, of the dtype of the rows.
+
+    Example:
+        >>> magnitude_of_rank(torch.tensor([[3.0, -1.0, 2.0]]), 1)
+        tensor([2.])
     """
     rows = rows.detach()
     if rows.device.type != "cpu":
@@ -47,9 +51,9 @@ def magnitude_of_rank(rows: Tensor, rank: int) -> Tensor:
 def _select(values: Array, rank: int) -> Any:
     """The value of ``rank`` in ascending order; may reorder the values.
 
-    To compare and count costs a fortieth of a partition. So a sample brackets what is
-    sought, as in Floyd and Rivest (1975), counts narrow the bracket, and only what lies
-    in it is partitioned. Counts are exact: a bad guess costs time, nothing else.
+    Counting comparisons costs a fortieth of a partition. So a sample brackets the value
+    as in Floyd and Rivest (1975), counts narrow the bracket, and only the values inside
+    are partitioned. Counts are exact: a bad guess costs time, nothing else.
     """
     if len(values) <= SAMPLE_SIZE:
         values.partition(rank)
@@ -91,7 +95,7 @@ class _Bracket:
         return self.count_high - self.count_low
 
     def interpolate(self) -> float:
-        """A value near what is sought, on the side of the end that is farther off."""
+        """An estimate of the value, shifted towards the end that is farther off."""
         rank = self.rank + 0.5 - self.count_low
         side = -1 if rank > self.inside / 2 else 1
         share = rank / self.inside + side * SPREAD / math.sqrt(self.inside)
@@ -99,7 +103,7 @@ class _Bracket:
 
     def select(self) -> Any:
         """The value of the rank."""
-        # So many only if most are equal, as the zeros of dead units.
+        # So many are left only if most are equal, like the zeros of dead units.
         is_wide = self.inside > len(self.values) // 8
         if is_wide and np.count_nonzero(self.values < self.high) <= self.rank:
             return self.high
@@ -111,16 +115,16 @@ class _Bracket:
 
 
 def _guess_by_sample(values: Array, rank: int) -> Iterator[Any]:
-    sample = values.take(_sample_places(len(values)))
+    sample = values.take(_sample_indices(len(values)))
     sample.sort()
     share = (rank + 0.5) / len(values)
     margin = SPREAD * math.sqrt(share * (1 - share) * len(sample))
     for side in (-1, 1):
-        place = int(share * len(sample) + side * margin)
-        yield sample[min(max(place, 0), len(sample) - 1)]
+        index = int(share * len(sample) + side * margin)
+        yield sample[min(max(index, 0), len(sample) - 1)]
 
 
 @lru_cache(maxsize=64)
-def _sample_places(size: int) -> Array:
-    """Places of a sample: at random, for coordinates of a layer have periods."""
+def _sample_indices(size: int) -> Array:
+    """Indices of a sample: random, since the coordinates of a layer are periodic."""
     return np.sort(np.random.default_rng(0).integers(0, size, SAMPLE_SIZE))

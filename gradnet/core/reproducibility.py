@@ -1,4 +1,4 @@
-"""Seeds, devices and versions: what makes a run the same run twice."""
+"""Seeds, devices and versions: what makes a run reproducible."""
 
 import hashlib
 import platform
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import numpy
 import torch
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device called ``name``; ``auto`` is the GPU where there is one.
+    """The device ``name``; ``auto`` is the GPU if there is one, else the CPU.
 
     Raises:
-        GradnetError: no such device on this machine.
+        InvalidInputError: there is no such device on this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -24,16 +24,25 @@ def resolve_device(name: str = "auto") -> torch.device:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise GradnetError(f"device {name!r} cannot be used: {reason}") from None
+        raise InvalidInputError(f"device {name!r} cannot be used: {reason}") from None
     return device
 
 
 def derive_seed(*keys: object) -> int:
     """A 63-bit seed that is a fixed function of ``keys``.
 
-    Randomness here is a function of what it is for (seed, purpose, step), not of
-    what was drawn before: so a resumed run needs no generator state to continue
-    with the same numbers.
+    Random numbers depend on their purpose (seed, what for, step), not on how many were
+    drawn before. So a resumed run continues with the same numbers without a saved
+    generator state.
+
+    Args:
+        keys: plain values with an unambiguous ``repr``: numbers, strings, tuples.
+
+    Example:
+        >>> derive_seed("order", 0, 3) == derive_seed("order", 0, 3)
+        True
+        >>> derive_seed("order", 0, 3) == derive_seed("order", 0, 4)
+        False
     """
     digest = hashlib.sha256(repr(keys).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -42,20 +51,20 @@ def derive_seed(*keys: object) -> int:
 def make_generator(
     *keys: object, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """A generator on ``device`` whose draws are a fixed function of ``keys``."""
+    """A generator on ``device``, seeded with :func:`derive_seed` of ``keys``."""
     return torch.Generator(device=device).manual_seed(derive_seed(*keys))
 
 
 @contextmanager
 def isolated_randomness() -> Iterator[None]:
-    """Leave torch's global generators afterwards as they were before."""
+    """Restore the state of torch's global generators at the end of the block."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with torch.random.fork_rng(devices=devices):
         yield
 
 
 def versions() -> dict[str, str]:
-    """Versions of what numbers depend on, to be written beside every result."""
+    """Versions of Python, torch and numpy, which results may depend on."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -64,7 +73,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> str:
-    """A short name of the machine, to be written beside every time."""
+    """A short name of the hardware, to be recorded with timings."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

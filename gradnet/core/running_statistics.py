@@ -1,4 +1,4 @@
-"""Mean, spread and range of coordinates in one pass, from parts that merge."""
+"""Mean, standard deviation and range of coordinates in one pass over the rows."""
 
 from collections.abc import Mapping
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from gradnet.core.threads import for_each_piece
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
-# Columns are taken in pieces of so many bytes in float64, which stay in the cache.
+# Columns are processed in pieces of so many bytes in float64, which fit the cache.
 PIECE_BYTES = 2e6
 
 
 class RunningStatistics:
     """Statistics of ``D`` coordinates over rows that are seen once.
 
-    Parts fitted apart merge to the statistics of the whole, by the pairwise update of
-    Chan, Golub and LeVeque (1983). Sums are kept in float64.
+    Statistics of disjoint parts merge exactly, by the pairwise update of Chan, Golub
+    and LeVeque (1983). Sums are kept in float64.
 
     Attributes:
         count: rows seen.
@@ -24,6 +24,12 @@ class RunningStatistics:
         squares: ``(D,)``, the sum of squared deviations from the mean.
         minimum: ``(D,)``.
         maximum: ``(D,)``.
+
+    Example:
+        >>> rows = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+        >>> statistics = RunningStatistics().update(rows)
+        >>> statistics.mean, statistics.deviation
+        (tensor([2., 5.], dtype=torch.float64), tensor([1., 0.], dtype=torch.float64))
     """
 
     def __init__(self) -> None:
@@ -32,26 +38,25 @@ class RunningStatistics:
         self.minimum = self.maximum = torch.zeros(())
 
     def update(self, rows: Tensor) -> "RunningStatistics":
-        """Take in rows ``(..., D)``.
+        """Add rows ``(..., D)``.
 
         Raises:
-            GradnetError: ``D`` is not that of the earlier rows.
+            InvalidInputError: ``D`` is not that of the earlier rows.
         """
         rows = rows.detach().flatten(0, -2)
         if not len(rows):
             return self
-        size = rows.shape[1]
         size = rows.shape[1]
         part = RunningStatistics()
         part.count = len(rows)
         part.mean, part.squares = rows.new_empty(2, size, dtype=torch.float64)
         part.minimum, part.maximum = rows.new_empty(2, size)
 
-        def take_in(start: int) -> None:
+        def update_columns(start: int) -> None:
             piece = slice(start, start + width)
             columns = rows[:, piece]
-            # Two passes over one batch: no cancellation. Apart, the two extremes take
-            # a fifth of the time of aminmax.
+            # Two passes over one batch: no cancellation. amin and amax together take a
+            # fifth of the time of aminmax.
             deviations = columns.to(torch.float64, copy=True)
             mean = deviations.mean(0)
             part.mean[piece] = mean
@@ -61,14 +66,14 @@ class RunningStatistics:
 
         is_cpu = rows.device.type == "cpu"
         width = max(1, int(PIECE_BYTES / (8 * len(rows)))) if is_cpu else size
-        for_each_piece(take_in, range(0, size, width))
+        for_each_piece(update_columns, range(0, size, width))
         return self.merge(part)
 
     def merge(self, other: "RunningStatistics") -> "RunningStatistics":
-        """Take in what another has seen.
+        """Add the rows that another has seen.
 
         Raises:
-            GradnetError: the two have different numbers of coordinates.
+            InvalidInputError: the two have different numbers of coordinates.
         """
         if not other.count:
             return self
@@ -76,9 +81,9 @@ class RunningStatistics:
             vars(self).update(vars(other))
             return self
         if self.mean.shape != other.mean.shape:
-            raise GradnetError(
-                f"statistics of {len(self.mean)} coordinates cannot take in "
-                f"{len(other.mean)}; were both made with the same layers?"
+            raise InvalidInputError(
+                f"statistics of {len(self.mean)} coordinates cannot be merged with "
+                f"those of {len(other.mean)}; were both made with the same layers?"
             )
         count = self.count + other.count
         difference = other.mean - self.mean
@@ -97,7 +102,7 @@ class RunningStatistics:
     def deviation(self) -> Tensor:
         """Standard deviation ``(D,)``, without Bessel's correction."""
         deviation = (self.squares / max(self.count, 1)).sqrt()
-        # Of equal rows it is zero, not what rounding left of their mean.
+        # Exactly zero for equal rows, whatever rounding left in their mean.
         return torch.where(self.maximum > self.minimum, deviation, 0)
 
     @property

@@ -1,4 +1,4 @@
-"""A pool of threads that divides work by pieces, in place of torch's by operations."""
+"""Threads that each work on whole pieces, instead of sharing every operation."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,16 +7,17 @@ import torch
 
 
 def for_each_piece(work: Callable[..., None], *pieces: Sequence[object]) -> None:
-    """Do the same work on every piece, on as many threads as torch has.
+    """Call a function for every piece, on as many threads as torch is set to use.
 
-    While it lasts, torch gives each thread one core. torch itself would divide every
-    single operation among the cores and wait for the slowest of them: where another
-    process had one of two cores, small operations took five times as long as on one.
+    Meanwhile each thread runs torch's operations on one core. torch alone would divide
+    every single operation among the cores and wait for the slowest of them: where
+    another process kept one of two cores busy, small operations took five times as long
+    as on one core.
 
     Args:
-        work: takes one element of each sequence; it may be called from several threads
-            at once, in the caller's inference mode and without recorded gradients.
-        pieces: sequences of one length.
+        work: called with one element of each sequence, from several threads at once,
+             in the caller's inference mode and without recorded gradients.
+        pieces: sequences of equal length.
     """
     is_inference = torch.is_inference_mode_enabled()
 

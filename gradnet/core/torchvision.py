@@ -1,4 +1,4 @@
-"""torchvision, imported when needed, and beside a CPU build of torch too."""
+"""Imports torchvision when it is needed, also next to a CPU build of torch."""
 
 import importlib
 import sys
@@ -8,17 +8,17 @@ import torch
 
 from gradnet.errors import GradnetError
 
-# The registered schemas live as long as this object: it must stay alive.
+# The schemas are registered as long as this object lives.
 _LIBRARIES: list[torch.library.Library] = []
 
 
 def import_torchvision() -> ModuleType:
     """The ``torchvision.datasets`` module.
 
-    torchvision from PyPI is built against CUDA torch; beside a CPU build its operators
-    are missing, and its import fails at ``torchvision::nms``. Data sets need no
-    operators, so on that error alone their schemas are declared and the import is
-    tried again.
+    torchvision from PyPI is built against CUDA torch; next to a CPU build its operators
+    are missing, and its import fails at ``torchvision::nms``. Data sets and classifiers
+    need no operators, so on that error alone their schemas are declared and the import
+    is tried again.
 
     Raises:
         GradnetError: torchvision is not installed, or fails for another reason.

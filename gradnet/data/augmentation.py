@@ -1,7 +1,7 @@
-"""Augmentation of a whole batch on its device, with draws of its own for every sample.
+"""Augmentation of a batch on its device, with random numbers for each sample.
 
-The 2018 chain: random crop, random flip, random contrast, per-image whitening; centre
-crop and whitening alone in evaluation.
+The transforms of the 2018 study: random crop, flip and contrast and per-image whitening
+in training, centre crop and whitening in evaluation.
 """
 
 from collections.abc import Sequence
@@ -10,20 +10,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to an image before the network sees it.
+    """Crop, flip, contrast and whitening of images, before the network sees them.
 
     Attributes:
         crop: side of the square crop, in pixels; None keeps the whole image.
         flip: mirror half of the training images left to right.
         contrast: range of the training contrast factor about each channel's mean, one
-            factor for all channels of an image; None leaves the contrast.
+            factor for all channels of an image; None does not change
+            it.
         whiten: subtract an image's mean and divide by its standard deviation, both
             scalars over the whole crop.
+
+    Example:
+        >>> augmentation = Augmentation(crop=6, whiten=False)
+        >>> images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        >>> augmentation.evaluate(images).shape
+        torch.Size([2, 1, 6, 6])
+        >>> augmentation.train(images, torch.Generator().manual_seed(0)).dtype
+        torch.float32
     """
 
     crop: int | None = None
@@ -35,9 +44,10 @@ class Augmentation:
     def for_images(cls, image_shape: Sequence[int]) -> "Augmentation":
         """The default for images of ``(channels, height, width)``.
 
-        Colour images from 32 x 32: the 2018 chain with crops of three quarters (24 of
-        32). Grey images from 28 x 28: crops of four pixels less, neither flip nor
-        contrast (digits are not symmetric). Smaller images: whitening alone.
+        Colour images of at least 32 x 32: all transforms of the 2018 study, with crops
+        of three quarters (24 of 32). Other images of at least 28 x 28: crops smaller by
+        four pixels, neither flip nor contrast (digits are not symmetric). Smaller
+        images: whitening alone.
         """
         channels, side = image_shape[0], min(image_shape[1:])
         if channels >= 3 and side >= 32:
@@ -50,28 +60,31 @@ class Augmentation:
         """``(channels, height, width)`` after the crop.
 
         Raises:
-            GradnetError: the crop is larger than the image.
+            InvalidInputError: the crop is larger than the image.
         """
         channels, height, width = image_shape
         if self.crop is None:
             return channels, height, width
         if not 1 <= self.crop <= min(height, width):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"a crop of {self.crop} does not fit images of {height} x {width}"
             )
         return channels, self.crop, self.crop
 
     @property
     def is_random(self) -> bool:
-        """Whether an image may look different every time it is trained on."""
+        """Whether :meth:`train` may transform an image differently at every call."""
         return self.crop is not None or self.flip or self.contrast is not None
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augmented ``(N, C, h, w)`` float32 of uint8 images ``(N, C, H, W)``.
+        """Augment images for training, at random.
 
         Args:
-            images: on any device.
+            images: uint8 ``(N, C, H, W)``, on any device.
             generator: on the same device.
+
+        Returns:
+            Float32 ``(N, C, h, w)``.
         """
         x = self._random_crop(images, generator).float() / 255
         if self.flip:
@@ -85,7 +98,14 @@ class Augmentation:
         return whiten(x) if self.whiten else x
 
     def evaluate(self, images: Tensor) -> Tensor:
-        """Centre crops ``(N, C, h, w)`` float32 of uint8 images ``(N, C, H, W)``."""
+        """Prepare images for evaluation: centre crop and whitening.
+
+        Args:
+            images: uint8 ``(N, C, H, W)``.
+
+        Returns:
+            Float32 ``(N, C, h, w)``.
+        """
         _, height, width = self.output_shape(images.shape[1:])
         top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
         x = images[..., top : top + height, left : left + width].float() / 255
@@ -110,7 +130,7 @@ class Augmentation:
 def whiten(images: Tensor) -> Tensor:
     """``(x - mean) / max(std, 1 / sqrt(n))`` over the ``n`` values of each image.
 
-    The floor keeps a flat image at zero instead of blowing up its noise.
+    The lower bound keeps the noise of a constant image from being amplified.
     """
     if not len(images):
         return images  # std_mean warns of an empty batch

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradnet.core.files import read_npz
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError, InvalidInputError
 
 TORCHVISION_NAMES = {
     "mnist": "MNIST",
@@ -25,15 +25,15 @@ MAX_CLASSES = 100_000
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images and labels, all in memory as bytes.
+    """Images and labels of training and test set, in memory as bytes.
 
     Attributes:
-        name: what the user called it.
+        name: the name or path that the user gave.
         x_train: uint8 ``(N, channels, height, width)``.
         y_train: int64 ``(N,)``, from 0 to ``num_classes - 1``.
-        x_test: as ``x_train``; looked at once, at the end.
+        x_test: as ``x_train``; used once, at the end.
         y_test: as ``y_train``.
-        class_names: one a class; their number is ``K``.
+        class_names: one for each of the ``K`` classes.
     """
 
     name: str
@@ -45,7 +45,7 @@ class ImageData:
 
     @property
     def num_classes(self) -> int:
-        """``K``."""
+        """The number of classes, ``K``."""
         return len(self.class_names)
 
     @property
@@ -78,16 +78,25 @@ def load_data(name: str, root: str = "data", download: bool = False) -> ImageDat
     """Load a data set by name or path.
 
     Args:
-        name: ``digits`` (embedded, nothing to download), ``mnist``, ``fashion-mnist``,
+        name: ``digits`` (comes with scikit-learn), ``mnist``, ``fashion-mnist``,
             ``cifar10``, ``cifar100``, the path of an ``.npz`` with ``x_train, y_train,
-            x_test, y_test``, or of a folder with one folder of images a class (itself,
-            or its ``train`` and ``test``).
-        root: where torchvision keeps its files.
-        download: let torchvision fetch what is missing.
+            x_test, y_test``, or of a folder with one folder of images per class
+            (directly, or in its ``train`` and ``test``). All but ``digits`` and
+            ``.npz`` files need torchvision: ``pip install 'gradnet[torchvision]'``.
+        root: folder of the files that torchvision downloads.
+        download: download missing files.
 
     Raises:
-        GradnetError: it is unknown, missing, empty, of one class only, or its arrays
-            have a wrong shape or type, labels out of range or pixels that are NaN.
+        InvalidInputError: the name is unknown, the data set is empty or of one class
+            only, or its arrays have a wrong shape or type, labels out of range or
+            pixels that are not finite.
+        DamagedFileError: a file is missing or cannot be read.
+        GradnetError: torchvision is needed and not installed.
+
+    Example:
+        >>> data = load_data("digits")
+        >>> data.x_train.shape, data.x_train.dtype, data.num_classes
+        (torch.Size([1438, 1, 8, 8]), torch.uint8, 10)
     """
     if name == "digits":
         return _load_digits()
@@ -98,9 +107,9 @@ def load_data(name: str, root: str = "data", download: bool = False) -> ImageDat
         return _load_folder(path)
     if path.suffix == ".npz":
         return _load_npz(path)
-    raise GradnetError(
+    raise InvalidInputError(
         f"no data set {name!r}: give one of {', '.join(NAMES)}, the path of an .npz "
-        "file, or of a folder with one folder of images a class"
+        "file, or of a folder with one folder of images per class"
     )
 
 
@@ -110,62 +119,66 @@ def make_data(
     test: tuple[np.ndarray, np.ndarray],
     class_names: tuple[str, ...] | None = None,
 ) -> ImageData:
-    """Check arrays and make them an :class:`ImageData`.
+    """Validate arrays and make an :class:`ImageData` of them.
 
     Args:
-        name: what error messages call it.
+        name: of the data set, for error messages.
         train: images ``(N, H, W)``, ``(N, H, W, channels)`` or ``(N, channels, H, W)``
-            with 1 or 3 channels, uint8 or floats of the range 0..1 or 0..255; and
+            with 1 or 3 channels, uint8 or floats from 0 to 1 or from 0 to 255; and
             integer labels ``(N,)``.
         test: the same for the test set.
         class_names: default: the numbers 0 to the largest training label.
 
     Raises:
-        GradnetError: see :func:`load_data`.
+        InvalidInputError: see :func:`load_data`.
     """
     x_train, x_test = (
         _as_images(f"{name}: x_{part}", images)
         for part, images in (("train", train[0]), ("test", test[0]))
     )
     if x_train.shape[1:] != x_test.shape[1:]:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name}: training images are {tuple(x_train.shape[1:])}, test images "
             f"{tuple(x_test.shape[1:])} (channels, height, width); make them the same"
         )
     labels = np.asarray(train[1])
     if class_names is None and labels.dtype.kind in "iu" and labels.size:
-        # The cap keeps one wild label from making names until the memory is full.
+        # The cap keeps one wrong label from filling the memory with names.
         count = min(int(labels.max()) + 1, MAX_CLASSES)
         class_names = tuple(str(label) for label in range(count))
     class_names = class_names or ()
     y_train = _as_labels(f"{name}: y_train", labels, len(x_train), len(class_names))
     y_test = _as_labels(f"{name}: y_test", test[1], len(x_test), len(class_names))
     if len(y_train.unique()) < 2:
-        raise GradnetError(f"{name}: all training images are of one class; give two")
+        raise InvalidInputError(
+            f"{name}: all training images are of one class; give two"
+        )
     return ImageData(name, x_train, y_train, x_test, y_test, class_names)
 
 
 def _as_images(name: str, images: np.ndarray) -> Tensor:
     images = np.asarray(images)
     if not images.size:
-        raise GradnetError(f"{name} is empty")
+        raise InvalidInputError(f"{name} is empty")
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[-1] in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name} has shape {images.shape}; images are (N, H, W), (N, H, W, "
             "channels) or (N, channels, H, W) with 1 or 3 channels"
         )
     if images.dtype.kind == "f":
         if not np.isfinite(images).all():
             bad = int(np.flatnonzero(~np.isfinite(images).all((1, 2, 3)))[0])
-            raise GradnetError(f"{name} has pixels that are not finite (image {bad})")
+            raise InvalidInputError(
+                f"{name} has pixels that are not finite (image {bad})"
+            )
         scale = 255 if images.max() <= 1 else 1
         images = np.rint(images * scale)
     if images.dtype.kind not in "fiu" or images.min() < 0 or images.max() > 255:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name} ({images.dtype}) has values outside 0..255; give bytes, or floats "
             "from 0 to 1"
         )
@@ -177,12 +190,12 @@ def _as_labels(name: str, labels: np.ndarray, count: int, classes: int) -> Tenso
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (count,):
-        raise GradnetError(f"{name} has shape {labels.shape} for {count} images")
+        raise InvalidInputError(f"{name} has shape {labels.shape} for {count} images")
     if labels.dtype.kind not in "iu":
-        raise GradnetError(f"{name} has type {labels.dtype}; labels are whole numbers")
+        raise InvalidInputError(f"{name} has type {labels.dtype}; labels are integers")
     if labels.min() < 0 or labels.max() >= classes:
         bad = int(labels.min() if labels.min() < 0 else labels.max())
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name} has the label {bad}, out of range: there are {classes} classes, "
             f"from 0 to {classes - 1}"
         )
@@ -214,13 +227,13 @@ def _load_torchvision(name: str, root: str, download: bool) -> ImageData:
         parts = [make(root, train=train, download=download) for train in (True, False)]
     except RuntimeError as error:
         if download:
-            raise GradnetError(f"{name} could not be downloaded: {error}") from None
-        raise GradnetError(
+            raise DamagedFileError(f"{name} could not be downloaded: {error}") from None
+        raise DamagedFileError(
             f"{name} is not in the folder {root!r}; add --download, or name its folder "
             "with --root"
         ) from None
     except OSError as error:
-        raise GradnetError(f"{name} could not be downloaded: {error}") from None
+        raise DamagedFileError(f"{name} could not be downloaded: {error}") from None
     train, test = ((np.asarray(part.data), np.asarray(part.targets)) for part in parts)
     return make_data(name, train, test, tuple(parts[0].classes))
 
@@ -230,7 +243,7 @@ def _load_npz(path: Path) -> ImageData:
 
     def select(keys: list[str]) -> tuple[str, ...]:
         if missing := [key for key in wanted if key not in keys]:
-            raise GradnetError(
+            raise DamagedFileError(
                 f"{path} has no {', '.join(missing)}; it has {', '.join(keys)}"
             )
         return wanted
@@ -245,7 +258,7 @@ def _load_folder(path: Path) -> ImageData:
         x_test, y_test, test_classes = _read_image_folder(path / "test")
         if test_classes != classes:
             odd = sorted(set(classes) ^ set(test_classes))
-            raise GradnetError(
+            raise InvalidInputError(
                 f"{path}: train and test have different class folders: {odd}"
             )
         return make_data(str(path), (x_train, y_train), (x_test, y_test), classes)
@@ -263,16 +276,18 @@ def _read_image_folder(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, .
         folder = import_torchvision().ImageFolder(path)
     except FileNotFoundError as error:
         reason = str(error).splitlines()[0]
-        raise GradnetError(f"{path} is no folder of class folders: {reason}") from None
+        raise DamagedFileError(
+            f"{path} is not a folder of class folders: {reason}"
+        ) from None
     images: list[np.ndarray] = []
     for index, (file, _) in enumerate(folder.samples):
         try:
             image = np.asarray(folder[index][0].convert("RGB"))
         except OSError as error:
-            raise GradnetError(f"{file} is no readable image: {error}") from None
+            raise DamagedFileError(f"{file} is not a readable image: {error}") from None
         if images and image.shape != images[0].shape:
             height, width = image.shape[:2]
-            raise GradnetError(
+            raise InvalidInputError(
                 f"{file} is {width} x {height}, the images before it "
                 f"{images[0].shape[1]} x {images[0].shape[0]}; resize them to one size"
             )

@@ -11,16 +11,16 @@ from gradnet.core.reproducibility import resolve_device
 from gradnet.data.augmentation import Augmentation
 from gradnet.data.datasets import ImageData, load_data
 from gradnet.data.splits import Splits, make_splits
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How the training set is divided.
+    """How the training set is split.
 
     Attributes:
-        seed: of the shuffle; it is not the seed of a run, so that runs share a split.
-        validation_fraction: part of each half that is held out.
+        seed: of the shuffle; not the seed of a run, so that all runs share a split.
+        validation_fraction: fraction of each half that is held out.
     """
 
     seed: int = 0
@@ -29,7 +29,7 @@ class SplitSettings:
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """What to change in the default augmentation; None keeps the default.
+    """Changes to the default augmentation; None keeps the default.
 
     Attributes:
         crop: side of the square crop, in pixels; 0 keeps the whole image.
@@ -44,19 +44,19 @@ class AugmentationSettings:
     whiten: bool | None = None
 
     def make(self, image_shape: Sequence[int]) -> Augmentation:
-        """The default for these images, changed as asked.
+        """The default augmentation for these images, with the changes.
 
         Raises:
-            GradnetError: the crop does not fit, or the contrast is no range.
+            InvalidInputError: the crop does not fit, or the contrast is not a range.
         """
         fields = asdict(Augmentation.for_images(image_shape))
         fields |= {k: v for k, v in asdict(self).items() if v is not None}
         fields["crop"] = fields["crop"] or None
         fields["contrast"] = contrast = tuple(fields["contrast"] or ()) or None
         if contrast and (len(contrast) != 2 or contrast[0] > contrast[1]):
-            raise GradnetError(
-                f"contrast {list(contrast)} is no range: give the lowest and highest "
-                "factor, or [] for none"
+            raise InvalidInputError(
+                f"contrast {list(contrast)} is not a range: give the lowest and "
+                "highest factor, or [] for none"
             )
         augmentation = Augmentation(**fields)
         augmentation.output_shape(image_shape)
@@ -65,16 +65,16 @@ class AugmentationSettings:
 
 @dataclass(frozen=True)
 class ProblemSettings:
-    """Where images come from and how they are used.
+    """Which images to use, how they are split and augmented.
 
     Attributes:
         data: digits (embedded), mnist, fashion-mnist, cifar10, cifar100, the path of an
             .npz with x_train, y_train, x_test, y_test, or of a folder with one folder
-            of images a class.
+            of images per class.
         root: folder of the files that torchvision downloads.
-        download: fetch what is missing.
+        download: download missing files.
         device: cpu, cuda, or auto.
-        split: how the training set is divided.
+        split: how the training set is split.
         augmentation: changes to the default augmentation.
     """
 
@@ -87,25 +87,25 @@ class ProblemSettings:
 
 
 class Transform(Protocol):
-    """What happens to inputs before the network sees them; an Augmentation is one."""
+    """Preparation of inputs for a network; :class:`Augmentation` is an example."""
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Prepared for training, with draws from the generator."""
+        """Inputs prepared for training, with random numbers of the generator."""
 
     def evaluate(self, images: Tensor) -> Tensor:
-        """Prepared for evaluation, the same every time."""
+        """Inputs prepared for evaluation, the same at every call."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images and labels, which of them train and which validate, and how they are cut.
+    """Images and labels, with indices for training and validation.
 
     Attributes:
-        images: all of them, as ``augmentation`` takes them; of data sets uint8 ``(N,
-            channels, H, W)``.
+        images: as ``augmentation`` takes them; of data sets uint8 ``(N, channels, H,
+            W)``.
         labels: ``(N,)``.
         train: indices for training.
-        validation: indices for stopping and choosing.
+        validation: indices for early stopping and the choice of settings.
         augmentation: random in training, centre crops in evaluation.
         num_classes: ``K``.
     """
@@ -133,17 +133,17 @@ class Problem:
 
     @property
     def base_half(self) -> Samples:
-        """What the base network is trained on."""
+        """The half of the training set for the base network."""
         return self._samples(self.splits.base_train, self.splits.base_validation)
 
     @property
     def gradnet_half(self) -> Samples:
-        """What GradNet and the controls are trained on; the base has not seen it."""
+        """The half for GradNet and the controls; not used for the base network."""
         return self._samples(self.splits.gradnet_train, self.splits.gradnet_validation)
 
     @property
     def all_training(self) -> Samples:
-        """Both halves, for what is not trained in two steps."""
+        """Both halves, for models that are trained in one step."""
         splits = self.splits
         return self._samples(
             torch.cat([splits.base_train, splits.gradnet_train]),
@@ -165,7 +165,7 @@ class Problem:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What results on this problem depend on."""
+        """Plain values that identify data, splits and augmentation."""
         return {
             "data_fingerprint": self.data.fingerprint,
             "split_fingerprint": self.splits.fingerprint,
@@ -184,10 +184,10 @@ class Problem:
 
 
 def make_problem(settings: ProblemSettings) -> Problem:
-    """Load the data, move it to the device and divide it.
+    """Load the data, move it to the device and split it.
 
     Raises:
-        GradnetError: see :func:`gradnet.data.datasets.load_data` and
+        InvalidInputError: see :func:`gradnet.data.datasets.load_data` and
             :func:`gradnet.data.splits.make_splits`.
     """
     device = resolve_device(settings.device)

@@ -1,4 +1,4 @@
-"""Which images train the base, which train GradNet, which choose between settings."""
+"""Disjoint parts of the training set for the base network and for GradNet."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,24 +7,24 @@ import torch
 from torch import Tensor
 
 from gradnet.core.reproducibility import make_generator
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Indices into the training set; no two of the four share an image.
+    """Indices into the training set, in four disjoint parts.
 
     Half of the training set trains the base network, the other half trains GradNet,
     as in the 2018 study; a validation part is held out of each half. The test set is
-    no part of this: it is looked at once, when everything is chosen.
+    separate: it is used once, after all settings are chosen.
 
     Attributes:
         base_train: trains the base network.
-        base_validation: says when a snapshot is due.
+        base_validation: decides when a snapshot is saved.
         gradnet_train: trains GradNet and the controls.
-        gradnet_validation: stops GradNet and chooses its settings.
+        gradnet_validation: for early stopping and the choice of settings.
         seed: of the shuffle.
-        validation_fraction: part of each half that is held out.
+        validation_fraction: fraction of each half that is held out.
     """
 
     base_train: Tensor
@@ -52,18 +52,32 @@ class Splits:
 def make_splits(count: int, seed: int = 0, validation_fraction: float = 0.1) -> Splits:
     """Split ``count`` training images by a seeded shuffle.
 
+    Args:
+        count: number of training images.
+        seed: of the shuffle.
+        validation_fraction: fraction of each half that is held out.
+
     Raises:
-        GradnetError: the fraction is not in (0, 1), or a part would be empty.
+        InvalidInputError: the fraction is not in (0, 1), or a part would be empty.
+
+    Example:
+        >>> splits = make_splits(100, seed=0, validation_fraction=0.1)
+        >>> len(splits.base_train), len(splits.base_validation)
+        (45, 5)
+        >>> sorted(torch.cat([splits.base_train, splits.base_validation,
+        ...     splits.gradnet_train, splits.gradnet_validation]).tolist()) == list(
+        ...     range(100))
+        True
     """
     if not 0 < validation_fraction < 1:
-        raise GradnetError(
+        raise InvalidInputError(
             f"validation_fraction is {validation_fraction}; it must lie between 0 and 1"
         )
     order = torch.randperm(count, generator=make_generator("splits", seed))
     half = count // 2
     held_out = round(half * validation_fraction)
     if held_out < 1 or half - held_out < 1:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{count} training images are too few to hold out {validation_fraction:g} "
             "of each half; give more images or another --split.validation_fraction"
         )

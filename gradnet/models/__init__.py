@@ -84,11 +84,14 @@ def register_model(
 
 
 def shape_arguments(image_shape: tuple[int, ...], num_classes: int) -> dict[str, int]:
-    """The arguments that every model here takes from the data.
+    """The arguments of a model that follow from the data.
 
     Args:
-        image_shape: ``(channels, height, width)`` as the network sees it.
+        image_shape: ``(channels, height, width)``, after augmentation.
         num_classes: ``K``.
+
+    Returns:
+        ``in_channels``, ``image_size`` and ``num_classes``, for :func:`build_model`.
 
     Raises:
         InvalidInputError: the images are not square.
@@ -96,7 +99,7 @@ def shape_arguments(image_shape: tuple[int, ...], num_classes: int) -> dict[str,
     channels, height, width = image_shape
     if height != width:
         raise InvalidInputError(
-            f"the models here take square images, these are {height} x {width}; "
+            f"the models of gradnet take square images, these are {height} x {width}; "
             "crop them to a square with --augmentation.crop"
         )
     return {"in_channels": channels, "image_size": height, "num_classes": num_classes}

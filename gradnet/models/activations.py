@@ -1,4 +1,4 @@
-"""The functions of cascade units, each with its derivative from its own value."""
+"""Activation functions of cascade units, each with its derivative."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A function of a unit's net input.
+    """An activation function of a unit's net input (the weighted sum).
 
     Attributes:
-        value: of the net input.
-        derivative: of the net input and the value there.
+        value: maps net inputs to activations.
+        derivative: maps net inputs, and the activations there, to derivatives.
     """
 
     value: Callable[[Tensor], Tensor]
@@ -23,14 +23,14 @@ class Activation:
 
 
 def activation(name: str) -> Activation:
-    """The function of a name.
+    """The activation function of a name in :data:`ACTIVATIONS`.
 
     Raises:
-        GradnetError: there is none.
+        InvalidInputError: there is no such function.
     """
     if name not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise GradnetError(f"no activation {name!r}; there are: {known}")
+        raise InvalidInputError(f"no activation {name!r}; there are: {known}")
     return ACTIVATIONS[name]
 
 

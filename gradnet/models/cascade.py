@@ -1,6 +1,7 @@
-"""A network of cascaded units, for images or plain feature vectors.
+"""The cascade architecture of Fahlman and Lebiere (1990), for images or features.
 
-Each layer of units sees the inputs and all units before it; the head sees all.
+Each layer of units takes the inputs and the outputs of all units before it; the head
+takes all of them.
 """
 
 from collections import OrderedDict
@@ -14,11 +15,11 @@ from gradnet.models.cnn import initialize_lecun_normal
 
 
 class CascadeLayer(nn.Module):
-    """Units whose outputs are put behind what they see: ``(N, I)`` to ``(N, I + H)``.
+    """Hidden units; appends their outputs to its input: ``(N, I)`` to ``(N, I + H)``.
 
     Args:
-        inputs: ``I``.
-        units: ``H``.
+        inputs: ``I``, number of input features.
+        units: ``H``, number of hidden units.
         activation: a name of :data:`gradnet.models.activations.ACTIVATIONS`.
     """
 
@@ -28,7 +29,7 @@ class CascadeLayer(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """What it sees, and what its units make of it."""
+        """The input and the outputs of the units, ``(N, I + H)``."""
         return torch.cat([x, self.units(x)], 1)
 
     def units(self, x: Tensor) -> Tensor:
@@ -41,13 +42,13 @@ class Cascade(nn.Sequential):
     """Layers ``units1``, ``units2``, ... in a cascade, and a linear ``head``.
 
     Input ``(N, in_channels, image_size, image_size)``, output logits ``(N, K)``.
-    Without units it is a linear classifier.
+    Without hidden units it is a linear classifier.
 
     Args:
         in_channels: channels of the images.
         image_size: their height and width, in pixels.
         num_classes: ``K``.
-        units: of each layer.
+        units: number of units in each layer.
         activation: see :class:`CascadeLayer`.
     """
 

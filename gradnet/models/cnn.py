@@ -1,8 +1,8 @@
-"""The CNN of the 2018 GradNet study, its width a parameter, and a small one for digits.
+"""The CNN of the 2018 GradNet study, with any width, and a small one for digits.
 
 After "Tangent Space Separability in Feedforward Neural Networks" (arXiv 1912.09306):
 two convolutions with ReLU and 2x2 pooling, the second pooling with ceil mode, and one
-linear layer. Ours differs in nothing that counts: 130,240 weights at 3 x 24 x 24.
+linear layer. With 64 channels and inputs of 3 x 24 x 24 it has 130,240 weights.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 class CNN(nn.Sequential):
@@ -27,7 +27,7 @@ class CNN(nn.Sequential):
         paddings: padding of the first and of the second convolution.
 
     Raises:
-        GradnetError: the images are too small for the kernels.
+        InvalidInputError: the images are too small for the kernels.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CNN(nn.Sequential):
         pooled = (image_size + 2 * paddings[0] - kernel_size + 1) // 2
         size = math.ceil((pooled + 2 * paddings[1] - kernel_size + 1) / 2)
         if min(pooled, size) < 1:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"images of {image_size} x {image_size} are too small for this CNN; "
                 "use --model.name mlp"
             )
@@ -64,7 +64,7 @@ class CNN(nn.Sequential):
 
 
 def initialize_lecun_normal(model: nn.Module) -> None:
-    """Weights from N(0, 1 / fan in), biases zero: the default of the 2018 framework."""
+    """Weights from N(0, 1 / fan_in), biases zero: the default of Chainer."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             fan_in = layer.weight[0].numel()
@@ -83,5 +83,5 @@ def cnn2018(
 def cnn_small(
     in_channels: int = 1, image_size: int = 8, num_classes: int = 10, width: int = 16
 ) -> CNN:
-    """A small one for small images: 3x3 kernels, padding 1, 16 channels by default."""
+    """A CNN for small images: 3x3 kernels, padding 1, 16 channels by default."""
     return CNN(in_channels, image_size, num_classes, width, 3, (1, 1))

@@ -5,26 +5,26 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 class ConvNet(nn.Sequential):
-    """Stages of ``conv-norm-relu``, a 2x2 pooling after each but the last, a head.
+    """Stages of ``conv-norm-relu``, 2x2 pooling between stages, and a linear head.
 
     Input ``(N, in_channels, image_size, image_size)``, output logits ``(N, K)``. The
     layers are ``conv0_0``, ``norm0_0``, ``relu0_0``, ``conv0_1``, ..., ``pool0``, ...,
-    ``pool``, ``flatten``, ``head``: one linear layer on global means.
+    ``pool``, ``flatten``, ``head``: one linear layer on global average pooling.
 
     Args:
         in_channels: 1 or 3.
         image_size: height and width, in pixels.
         num_classes: ``K``.
         width: channels of the first stage; each further stage doubles them.
-        depths: convolutions of each stage; with 2, 2, 3 the network has 8 layers, the
-            head counted in.
+        depths: convolutions of each stage; with 2, 2, 3 the network has 8 layers,
+            including the head.
 
     Raises:
-        GradnetError: a stage has no convolution, or the images are too small.
+        InvalidInputError: a stage has no convolution, or the images are too small.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class ConvNet(nn.Sequential):
         depths: Sequence[int] = (2, 2, 3),
     ) -> None:
         if not depths or min(depths) < 1:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"depths {list(depths)}: give each stage at least one convolution"
             )
         if image_size < 2 ** (len(depths) - 1):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"images of {image_size} x {image_size} are too small for "
                 f"{len(depths)} stages, each half the size of the one before"
             )

@@ -10,7 +10,7 @@ from gradnet.models.cnn import initialize_lecun_normal
 
 
 class MLP(nn.Sequential):
-    """Layers ``linear0``, ``linear1``, ... with ReLU between them.
+    """A multilayer perceptron: ``linear0``, ``linear1``, ... with ReLU between them.
 
     Input ``(N, in_channels, image_size, image_size)``, output logits ``(N, K)``.
 

@@ -1,9 +1,9 @@
-"""Progressive networks: columns that look at the features of the columns before them.
+"""Progressive networks: each column also uses the features of earlier columns.
 
 After Rusu et al. 2016 (arXiv 1606.04671), with all columns for the same task. Column k
 computes ``h_i = f(W_i h_{i-1} + lateral_i(features h_{i-1} of the columns before))``;
 ``f`` is ReLU, for convolutions followed by 2x2 pooling. The first layers of all columns
-look at the images, and have no laterals.
+take the images, and have no lateral connections.
 """
 
 import functools
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.cnn import initialize_lecun_normal
 
 Kind = Literal["cnn", "mlp"]
@@ -27,7 +27,7 @@ ALPHA_DEVIATION = 0.1
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """What all columns of a network have in common; see :class:`ProgressiveNetwork`."""
+    """The architecture of all columns; see :class:`ProgressiveNetwork`."""
 
     in_channels: int
     image_size: int
@@ -37,24 +37,26 @@ class ColumnPlan:
     adapter: AdapterKind
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built.
+        """Validate the fields.
 
         Raises:
-            GradnetError: see :class:`ProgressiveNetwork`.
+            InvalidInputError: see :class:`ProgressiveNetwork`.
         """
         for what, name, known in (
             ("kind of column", self.kind, get_args(Kind)),
             ("adapter", self.adapter, get_args(AdapterKind)),
         ):
             if name not in known:
-                raise GradnetError(f"no {what} {name!r}; there are: {', '.join(known)}")
+                raise InvalidInputError(
+                    f"no {what} {name!r}; there are: {', '.join(known)}"
+                )
         if not self.widths or min(self.widths) < 1:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"a column cannot have widths {list(self.widths)}; give each of its "
                 "hidden layers at least one unit"
             )
         if self.kind == "cnn" and self.image_size < 2 ** len(self.widths):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"images of {self.image_size} x {self.image_size} are too small for "
                 f"{len(self.widths)} convolutions with pooling; give fewer widths, or "
                 "take the kind mlp"
@@ -62,12 +64,12 @@ class ColumnPlan:
 
     @property
     def names(self) -> list[str]:
-        """Of a column's layers, the output layer last."""
+        """Names of a column's layers, the output layer last."""
         layer = "conv" if self.kind == "cnn" else "linear"
         return [*(f"{layer}{index}" for index in range(len(self.widths))), "output"]
 
     def layer(self, index: int, bias: bool = True) -> nn.Module:
-        """A fresh layer of this index, or what a lateral puts beside it."""
+        """A new layer for this index; without bias, for a lateral connection to it."""
         inputs = (self.in_channels, *self.widths)[index]
         outputs = (*self.widths, self.num_classes)[index]
         if self.kind == "cnn" and index < len(self.widths):
@@ -79,7 +81,7 @@ class ColumnPlan:
         return nn.Linear(inputs, outputs, bias=bias)
 
     def lateral(self, index: int, earlier: int) -> nn.Module:
-        """A fresh adapter from so many columns to the layer of this index."""
+        """A new adapter from the ``earlier`` columns to the layer of this index."""
         if self.adapter == "linear":
             return LinearAdapter(self.layer(index, bias=False) for _ in range(earlier))
         width = self.widths[index - 1]
@@ -92,7 +94,7 @@ class ColumnPlan:
 
 
 def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a layer makes of features ``(N, ...)``, flattened for a linear one."""
+    """Apply a layer to features ``(N, ...)``, flattened for a linear layer."""
     output: Tensor = layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
     return output
 
@@ -109,7 +111,7 @@ class LinearAdapter(nn.Module):
         self.combine = nn.ModuleList(combine)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Each earlier column's features ``(N, ...)`` to a layer's preactivations."""
+        """Map the features ``(N, ...)`` of each earlier column to preactivations."""
         pairs = zip(self.combine, features, strict=True)
         return functools.reduce(torch.add, (apply_layer(u, h) for u, h in pairs))
 
@@ -118,9 +120,9 @@ class MLPAdapter(nn.Module):
     """``U relu(V [alpha_1 h_1, alpha_2 h_2, ...])``, the paper's nonlinear adapter.
 
     Args:
-        earlier: columns before.
-        project: ``V``, from all their features to as many as one of them has: so what
-            a lateral costs does not depend much on the number of columns.
+        earlier: number of earlier columns.
+        project: ``V``, from the features of all of them to the width of one column, so
+            that the cost of a lateral connection hardly grows with their number.
         combine: ``U``.
 
     Attributes:
@@ -133,7 +135,7 @@ class MLPAdapter(nn.Module):
         self.project, self.combine = project, combine
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Each earlier column's features ``(N, ...)`` to a layer's preactivations."""
+        """Map the features ``(N, ...)`` of each earlier column to preactivations."""
         scaled = [self.alpha[j] * h for j, h in enumerate(features)]
         hidden = functional.relu(self.project(torch.cat(scaled, 1)))
         return apply_layer(self.combine, hidden)
@@ -143,11 +145,11 @@ class Column(nn.Module):
     """A column: its own layers, and adapters from the columns before it.
 
     Args:
-        plan: of all columns.
-        earlier: columns before.
+        plan: the architecture that all columns share.
+        earlier: number of earlier columns.
 
     Attributes:
-        laterals: adapters by the name of the layer whose sums they add to.
+        laterals: adapters, by the name of the layer to whose preactivations they add.
     """
 
     def __init__(self, plan: ColumnPlan, earlier: int) -> None:
@@ -166,7 +168,7 @@ class Column(nn.Module):
 
         Args:
             x: images ``(N, in_channels, image_size, image_size)``.
-            earlier: the features of each column before.
+            earlier: the features of each earlier column.
         """
         features: list[Tensor] = []
         for index in range(len(self.plan.widths)):
@@ -179,11 +181,11 @@ class Column(nn.Module):
     def logits(
         self, features: Sequence[Tensor], earlier: Sequence[Sequence[Tensor]]
     ) -> Tensor:
-        """Logits ``(N, K)`` of the column's own features and those before."""
+        """Logits ``(N, K)`` from the features of this and the earlier columns."""
         return self._sums(len(features), features[-1], earlier)
 
     def zero_output(self) -> None:
-        """Let the logits be zero, whatever the features; their gradients are not."""
+        """Set the weights of the output layer to zero, and so all logits."""
         layers = [self.get_submodule("output")]
         if "output" in self.laterals:
             layers.append(self.laterals["output"].get_submodule("combine"))
@@ -207,7 +209,7 @@ class ProgressiveNetwork(nn.Module):
 
     Input ``(N, in_channels, image_size, image_size)``, output logits ``(N, K)``: those
     of the last column, or, where growth preserves, the sum of those of all columns.
-    What does not count for the output is not computed.
+    Columns that do not contribute to the output are not computed.
 
     Args:
         in_channels: channels of the images.
@@ -215,14 +217,15 @@ class ProgressiveNetwork(nn.Module):
         num_classes: ``K``.
         widths: channels or units of each hidden layer of a column.
         kind: of each column: ``cnn`` (3x3 convolutions, each with ReLU and 2x2 pooling;
-            the output layer looks at the flattened features) or ``mlp``.
-        adapter: ``linear``; ``mlp``, see :class:`MLPAdapter`; or ``none``: columns know
-            nothing of each other.
-        preserving: columns' logits are added, and a new column's are zero at first.
+            the output layer takes the flattened features) or ``mlp``.
+        adapter: ``linear``; ``mlp``, see :class:`MLPAdapter`; or ``none``: no lateral
+            connections.
+        preserving: the logits of all columns are added; those of a new column are zero
+            at first.
 
     Raises:
-        GradnetError: the images are too small, or there is no such kind, adapter or
-            column.
+        InvalidInputError: the images are too small, or there is no such kind or
+            adapter.
     """
 
     def __init__(
@@ -243,7 +246,7 @@ class ProgressiveNetwork(nn.Module):
         self.columns = nn.ModuleList([Column(self.plan, 0)])
 
     def add_column(self) -> None:
-        """Add a column behind the last, its weights from torch's generator."""
+        """Add a column, with fresh weights from torch's global generator."""
         column = Column(self.plan, len(self.columns))
         if self.preserving:
             column.zero_output()

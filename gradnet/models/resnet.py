@@ -1,8 +1,8 @@
-"""Residual networks that can be cut after any block: the grown network of cornet.
+"""Residual networks that can end after any block, for growth by CoRNet.
 
 After remko66/cornet2: stages of 2, 5, 5 and 2 blocks with 64 to 512 channels, each
 block ``norm(relu(x + F(x)))``. Every block, and every normalization between them, is a
-child of one :class:`torch.nn.Sequential`, so that what is frozen is a prefix of it.
+child of one :class:`torch.nn.Sequential`, so that a prefix of it can be frozen.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 STAGES = (2, 5, 5, 2)
 
@@ -21,7 +21,7 @@ STAGES = (2, 5, 5, 2)
 class PublishedBlock(nn.Module):
     """``relu(shortcut(x) + F(x))`` with ``F`` = convolution, ReLU, norm, convolution.
 
-    The norm that follows in the published network is a child of the network. Input
+    The normalization after it is a separate child of the network. Input
     ``(N, inputs, h, w)``, output ``(N, outputs, h / stride, w / stride)``, rounded up.
 
     Args:
@@ -46,16 +46,16 @@ class PublishedBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images of features in and out, see the class."""
+        """Map feature maps to feature maps, see the class."""
         return functional.relu(self.shortcut(x) + self.residual(x))
 
 
 class PreactivationBlock(nn.Module):
     """``shortcut(x) + F(x)``, ``F`` = norm, ReLU, convolution, twice (He et al. 2016).
 
-    The shortcut has no weights: 2x2 means and channels of zeros where the block widens.
-    So with the last convolution at zero, global means of the channels, and a linear
-    head on them, are what they were without the block; exactly, stride or not.
+    The shortcut has no weights: 2x2 average pooling and zero channels where the block
+    widens. So with the last convolution at zero, the block does not change the result
+    of global average pooling and a linear head, with or without a stride.
 
     Args:
         inputs: channels.
@@ -78,7 +78,7 @@ class PreactivationBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images of features in and out, see the class."""
+        """Map feature maps to feature maps, see the class."""
         kept = x
         if self.stride == 2:
             kept = functional.avg_pool2d(x, 2)
@@ -87,9 +87,9 @@ class PreactivationBlock(nn.Module):
 
 
 class NormalizedBlock(PreactivationBlock):
-    """As its base, but with ``F`` = convolution, norm, ReLU, convolution, norm.
+    """A preactivation block with ``F`` = convolution, norm, ReLU, convolution, norm.
 
-    So it is the last norm's scale and shift that make it the identity at zero.
+    It is the identity where scale and shift of the last norm are zero.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -120,15 +120,15 @@ class ResNet(nn.Sequential):
         num_classes: ``K``.
         width: channels of the first stage; each further stage doubles them.
         stages: blocks of each stage.
-        blocks: how many of them are there, from the first; None takes all.
-        style: ``published`` as in cornet2, whose head looks at 2x2 means (convolutions
-            of stride 2 are padded on both sides, where Keras pads the far one);
-            ``preactivation`` or ``normalized``, see the blocks, with a head on global
-            means.
+        blocks: number of blocks that are built, from the first; None builds all.
+        style: ``published`` as in cornet2, with a head on 2x2 average pooling
+            (convolutions of stride 2 are padded on both sides, where Keras pads one
+            side); ``preactivation`` or ``normalized``, see the blocks, with a head on
+            global average pooling.
 
     Raises:
-        GradnetError: there are no such blocks, or images of an odd size would have to
-            be halved where the shortcuts are means.
+        InvalidInputError: ``blocks`` is out of range, or feature maps of an odd size
+            would have to be halved by average pooling.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class ResNet(nn.Sequential):
         channels = block_channels(width, stages)
         blocks = len(channels) if blocks is None else blocks
         if not 1 <= blocks <= len(channels):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"there is no network of {blocks} blocks: stages {list(stages)} have "
                 f"1 to {len(channels)}"
             )
@@ -155,7 +155,7 @@ class ResNet(nn.Sequential):
             outputs = channels[index]
             if outputs != previous:
                 if style != "published" and size % 2:
-                    raise GradnetError(
+                    raise InvalidInputError(
                         f"images of {image_size} x {image_size} cannot be halved as "
                         f"often as the stages {list(stages)} do, at {size} pixels; "
                         "take fewer stages or crop the images"
@@ -178,12 +178,12 @@ def block_channels(width: int, stages: Sequence[int]) -> list[int]:
 def block_layers(
     index: int, inputs: int, outputs: int, style: str
 ) -> OrderedDict[str, nn.Module]:
-    """The children of a network that make up its block ``index``, by name."""
+    """The layers of block ``index`` of a network, by name."""
     if style in PRESERVING:
         return OrderedDict({f"block{index}": PRESERVING[style](inputs, outputs)})
     if style != "published":
         known = ", ".join(("published", *PRESERVING))
-        raise GradnetError(f"no style {style!r}; there are: {known}")
+        raise InvalidInputError(f"no style {style!r}; there are: {known}")
     return OrderedDict(
         {
             f"block{index}": PublishedBlock(inputs, outputs),
@@ -218,13 +218,13 @@ def _head(
 
 
 def keras_norm(channels: int) -> nn.BatchNorm2d:
-    """With Keras' constants; torch counts the momentum from the other end."""
+    """Batch normalization with Keras' defaults (momentum 0.99 there is 0.01 here)."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 @torch.no_grad()
 def initialize_glorot_uniform(model: nn.Module) -> None:
-    """Weights from U(-a, a), ``a`` = sqrt(6 / (fan in + out)), biases zero: Keras."""
+    """Keras' default: U(-a, a), ``a`` = sqrt(6 / (fan_in + fan_out)), biases zero."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

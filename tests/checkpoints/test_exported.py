@@ -154,7 +154,7 @@ def test_an_export_for_one_batch_size_is_refused(tmp_path: Path) -> None:
 def test_two_inputs_are_refused(tmp_path: Path) -> None:
     program = export(nn.Bilinear(2, 2, 3), (torch.randn(3, 2), torch.randn(3, 2)))
     torch.export.save(program, tmp_path / "a.pt2")
-    with pytest.raises(GradnetError, match="it takes 2 inputs; one tensor"):
+    with pytest.raises(GradnetError, match="it takes 2 inputs; only one tensor"):
         load_exported(tmp_path / "a.pt2")
 
 

@@ -139,7 +139,7 @@ def test_checkpoint_gives_the_weights(folder: Path, suffix: str) -> None:
         ("missing.pt2", {}, "missing.pt2: No such file"),
         ("missing.pt2", {"width": 1}, "is a network already"),
         (None, {}, "neither a model nor a checkpoint"),
-        (None, {"width": 1}, "no model that takes them"),
+        (None, {"width": 1}, "no model to pass them to"),
     ],
 )
 def test_what_is_wrong_is_told(
@@ -175,7 +175,7 @@ def test_snapshot_of_ours_says_it_all(tmp_path: Path) -> None:
 
 def test_weights_without_a_network_are_told(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "a.pt")
-    with pytest.raises(GradnetError, match=r"a\.pt holds weights at most; name their"):
+    with pytest.raises(GradnetError, match=r"a\.pt holds weights only; give the model"):
         load_user_model(None, None, str(tmp_path / "a.pt"))
     with pytest.raises(GradnetError, match="no such file"):
         load_user_model(None, None, str(tmp_path / "none.pt"))
@@ -211,5 +211,5 @@ def test_exported_network_as_model_and_as_checkpoint(tmp_path: Path) -> None:
     torch.save(source.state_dict(), tmp_path / "net.pt")
     found = load_user_model(path, None, str(tmp_path / "net.pt"))
     assert_same(found(x), source(x))
-    with pytest.raises(GradnetError, match=r"net\.pt2 holds a network of its own"):
+    with pytest.raises(GradnetError, match=r"net\.pt2 holds a whole network"):
         load_user_model("mlp", None, path)

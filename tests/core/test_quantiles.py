@@ -75,7 +75,9 @@ def test_a_sample_that_misses_costs_no_exactness(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The sample sees only the first coordinates, which are nothing like the others.
-    monkeypatch.setattr(order_statistics, "_sample_places", lambda size: np.arange(512))
+    monkeypatch.setattr(
+        order_statistics, "_sample_indices", lambda size: np.arange(512)
+    )
     for factor in (0.0, 1e-3, 1e3):
         rows = torch.randn(2, 5000)
         rows[:, :512] *= factor
@@ -115,7 +117,7 @@ def test_hardly_anything_is_left_to_partition(monkeypatch: pytest.MonkeyPatch) -
 
 def test_samples_differ_by_size_and_lie_inside() -> None:
     for size, other in pairwise((513, 4800, 102_400)):
-        places = order_statistics._sample_places(size)
+        places = order_statistics._sample_indices(size)
         assert places.min() >= 0
         assert places.max() < size
-        assert places.max() < order_statistics._sample_places(other).max()
+        assert places.max() < order_statistics._sample_indices(other).max()

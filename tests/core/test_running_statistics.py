@@ -132,7 +132,9 @@ def test_no_rows_change_nothing() -> None:
 
 def test_other_number_of_coordinates_is_refused() -> None:
     statistics = RunningStatistics().update(torch.randn(4, 3))
-    with pytest.raises(GradnetError, match="3 coordinates cannot take in 2"):
+    with pytest.raises(
+        GradnetError, match="3 coordinates cannot be merged with those of 2"
+    ):
         statistics.update(torch.randn(4, 2))
 
 

@@ -298,7 +298,7 @@ def test_images_of_several_sizes_are_refused(tmp_path: Path) -> None:
 def test_unreadable_image_is_named(tmp_path: Path) -> None:
     write_images(tmp_path, "ab")
     (tmp_path / "b" / "text.png").write_text("no image")
-    with pytest.raises(GradnetError, match=r"text\.png is no readable image"):
+    with pytest.raises(GradnetError, match=r"text\.png is not a readable image"):
         load_data(str(tmp_path))
 
 
@@ -322,7 +322,7 @@ def test_truncated_image_is_named(
     whole = path.read_bytes()
     path.write_bytes(whole[: int(fraction * len(whole))])
     try:
-        with pytest.raises(GradnetError, match=rf"0\.{suffix} is no readable image"):
+        with pytest.raises(GradnetError, match=rf"0\.{suffix} is not a readable image"):
             load_data(str(image_folder))
     finally:
         path.unlink()
@@ -331,14 +331,14 @@ def test_truncated_image_is_named(
 
 
 def test_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GradnetError, match="no folder of class folders"):
+    with pytest.raises(GradnetError, match="not a folder of class folders"):
         load_data(str(tmp_path))
 
 
 def test_empty_class_folder_is_refused_by_name(tmp_path: Path) -> None:
     write_images(tmp_path, "ab")
     (tmp_path / "nobody").mkdir()
-    with pytest.raises(GradnetError, match="no folder of class folders.*nobody"):
+    with pytest.raises(GradnetError, match="not a folder of class folders.*nobody"):
         load_data(str(tmp_path))
 
 
