@@ -6,6 +6,7 @@ the user's own network, ``inputs`` prepares images for it, ``fingerprint`` ident
 weights.
 """
 
+from gradnet.checkpoints.exported import load_exported
 from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.checkpoints.inputs import Inputs, InputSettings, load_inputs, to_network
 from gradnet.checkpoints.model_loader import load_user_model
@@ -30,6 +31,7 @@ __all__ = [
     "SnapshotInfo",
     "list_snapshots",
     "load_exactly",
+    "load_exported",
     "load_inputs",
     "load_snapshot",
     "load_user_model",

@@ -6,13 +6,14 @@ constructive networks.
 """
 
 from gradnet.data.augmentation import Augmentation
-from gradnet.data.datasets import ImageData, load_data
+from gradnet.data.datasets import ImageData, load_data, make_data
 from gradnet.data.problem import (
     AugmentationSettings,
     Problem,
     ProblemSettings,
     Samples,
     SplitSettings,
+    Transform,
     make_problem,
 )
 from gradnet.data.splits import Splits, make_splits
@@ -28,9 +29,11 @@ __all__ = [
     "Samples",
     "SplitSettings",
     "Splits",
+    "Transform",
     "classic_problem",
     "is_classic",
     "load_data",
+    "make_data",
     "make_problem",
     "make_splits",
 ]

@@ -1,4 +1,9 @@
-"""Growth methods by name, all under one interface and one loop."""
+"""Growth methods by name, with one interface and one training loop.
+
+Read ``method`` first (the interface), then ``run`` (the loop) and one of ``methods``.
+To give your own method a name, call :func:`register_growth_method`, or declare an entry
+point of the group ``gradnet.growth_methods`` in the metadata of your package.
+"""
 
 import inspect
 from dataclasses import MISSING, fields, is_dataclass
@@ -78,3 +83,21 @@ GROWTH: Registry[type[GrowthMethod]] = Registry(
     group="gradnet.growth_methods",
     check=_check_method,
 )
+
+__all__ = [
+    "GROWTH",
+    "CascadeCorrelation",
+    "Cornet",
+    "CornetAsPublished",
+    "GrowthMethod",
+    "LayerwiseResNet",
+    "Net2Deeper",
+    "Net2Wider",
+    "NodeCreation",
+    "OptimalBrainDamage",
+    "OptimalBrainSurgeon",
+    "Progressive",
+    "Pronet",
+    "PronetAsPublished",
+    "register_growth_method",
+]
