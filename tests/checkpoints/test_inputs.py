@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from reference import assert_same
-from test_snapshots import make_info
+from snapshot_cases import make_info
 
 from gradnet.checkpoints.inputs import InputSettings, load_inputs
 from gradnet.data.augmentation import Augmentation

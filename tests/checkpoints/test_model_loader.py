@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from reference import assert_same
-from test_snapshots import make_info
+from snapshot_cases import make_info
 from torch import nn
 from torch.export import Dim, export
 

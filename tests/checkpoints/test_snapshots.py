@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from snapshot_cases import ARGUMENTS, make_info
 
 from gradnet.checkpoints.snapshots import (
     SnapshotInfo,
@@ -30,27 +31,6 @@ from gradnet.core.reproducibility import versions
 from gradnet.data.augmentation import Augmentation
 from gradnet.errors import GradnetError
 from gradnet.models import build_model
-
-ARGUMENTS = {"image_size": 4, "num_classes": 3, "hidden": [5]}
-
-
-def make_info(**changes: Any) -> SnapshotInfo:
-    augmentation = Augmentation(crop=4, flip=True, contrast=(0.2, 1.8))
-    fields = dict(
-        model="mlp",
-        arguments=ARGUMENTS,
-        data="toy",
-        data_fingerprint="abc",
-        split_seed=1,
-        validation_fraction=0.1,
-        split_fingerprint="def",
-        augmentation=dataclasses.asdict(augmentation),
-        level=0.7,
-        step=12,
-        validation_accuracy=0.72,
-        seed=3,
-    )
-    return SnapshotInfo(**(fields | changes))
 
 
 def make_model() -> torch.nn.Module:

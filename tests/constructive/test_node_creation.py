@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_node_networks import scalar_learn, scalar_outputs
+from node_cases import scalar_learn, scalar_outputs
 
 from gradnet.constructive.node_creation import (
     NodeCreationSettings,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from test_optimal_brain_damage import begin, context, samples
-from test_optimal_brain_damage import method as damage_method
+from pruning_cases import begin, context, samples
+from pruning_cases import method as damage_method
 from torch import nn
 
 from gradnet.curvature.diagonal import gauss_newton_rows, hessian_matrix
