@@ -46,7 +46,8 @@ bench: .venv/.bench ## Time gradient extraction beside Opacus, BackPACK and torc
 
 .PHONY: clean
 clean: ## Remove the environment and caches
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis docs/_build
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis \
+		.import_linter_cache docs/_build
 
 .venv/.made:
 	$(PYTHON) -m venv .venv

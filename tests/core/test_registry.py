@@ -3,9 +3,9 @@
 import importlib
 import subprocess
 import sys
-import textwrap
 
 import pytest
+from packages import write_package
 
 from gradnet.core.registry import Registry
 from gradnet.errors import InvalidInputError
@@ -27,12 +27,7 @@ def install(tmp_path, monkeypatch):
     """Install a fake distribution on sys.path: its module and its entry points."""
 
     def _install(name: str, module: str, points: dict[str, str]) -> None:
-        (tmp_path / f"{name}.py").write_text(textwrap.dedent(module))
-        info = tmp_path / f"{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\n")
-        lines = [f"{key} = {value}" for key, value in points.items()]
-        (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, ""]))
+        write_package(tmp_path, name, module, GROUP, points)
         importlib.invalidate_caches()
 
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -1,8 +1,11 @@
 """A growth method of one's own gets a name by one call, and then is one of them."""
 
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
 
 import pytest
+from packages import write_package
 
 from gradnet.errors import InvalidInputError
 from gradnet.growth import GROWTH, _check_method, register_growth_method
@@ -55,5 +58,21 @@ def test_the_built_in_methods_hold_to_the_same_rules(name):
     _check_method(name, GROWTH[name])
 
 
-def test_installed_packages_add_methods_by_entry_points():
-    assert GROWTH.group == "gradnet.growth_methods"
+def test_installed_packages_add_methods_that_the_command_lists(tmp_path):
+    module = """
+        from dataclasses import dataclass
+        from gradnet.growth.methods.net2net import Net2Wider
+
+        @dataclass(frozen=True)
+        class Wider(Net2Wider):
+            "Widens as they do."
+    """
+    points = {"their-wider": "theirs:Wider"}
+    write_package(tmp_path, "theirs", module, "gradnet.growth_methods", points)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from gradnet.cli.main import main; main(['grow', '--help'])"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "their-wider          Widens as they do." in said

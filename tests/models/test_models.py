@@ -1,9 +1,13 @@
 """Networks are built by name, and what does not exist is refused by name."""
 
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from packages import write_package
 from torch import nn
 
 from gradnet.errors import GradnetError, InvalidInputError
@@ -89,5 +93,21 @@ def test_an_entry_that_cannot_be_built_from_the_data_is_refused() -> None:
     assert "mine" not in MODELS
 
 
-def test_installed_packages_add_models_by_entry_points() -> None:
-    assert MODELS.group == "gradnet.models"
+def test_installed_packages_add_models_by_entry_points(tmp_path: Path) -> None:
+    module = """
+        from torch import nn
+
+        def linear(in_channels, image_size, num_classes):
+            layer = nn.Linear(in_channels * image_size**2, num_classes)
+            return nn.Sequential(nn.Flatten(), layer)
+    """
+    points = {"their-linear": "theirs:linear"}
+    write_package(tmp_path, "theirs", module, "gradnet.models", points)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from gradnet.models import build_model, shape_arguments\n"
+        "print(build_model('their-linear', **shape_arguments((1, 4, 4), 3))[1])"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("Linear(in_features=16, out_features=3")
