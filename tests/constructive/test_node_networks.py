@@ -1,6 +1,5 @@
 """Networks in a batch compute and learn what one unit after the other does."""
 
-
 import pytest
 import torch
 from hypothesis import given
