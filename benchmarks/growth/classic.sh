@@ -20,7 +20,7 @@ done
 for multiplier in 1 0.9 0.8 0.7 0.5; do
   grow cascade-correlation "siblings-$multiplier" --data two-spirals --trials 50 \
     --connections siblings --descendant-multiplier "$multiplier" --pool 16 \
-    --most-units 40
+    --max-units 40
 done
 for problem in xor parity-3 parity-4 encoder-8 symmetry-4 addition-2; do
   grow node-creation "node-creation-$problem" --data "$problem" --trials 10

@@ -21,5 +21,5 @@ for seed in "$@"; do
   grow cornet resnet14 --initial-blocks 14
   flops=$(python -c "import json, sys; print(json.load(open(sys.argv[1]))['training_flops'])" \
     "$out/results/seed-$seed/cornet.json")
-  grow cornet resnet14-equal-flops --initial-blocks 14 --most-flops "$flops"
+  grow cornet resnet14-equal-flops --initial-blocks 14 --max-flops "$flops"
 done

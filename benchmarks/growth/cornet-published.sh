@@ -22,5 +22,5 @@ for seed in "$@"; do
   grow cornet-published resnet14 $full
   flops=$(python -c "import json, sys; print(json.load(open(sys.argv[1]))['training_flops'])" \
     "$out/results/seed-$seed/cornet.json")
-  grow cornet-published resnet14-equal-flops $full --most-flops "$flops"
+  grow cornet-published resnet14-equal-flops $full --max-flops "$flops"
 done

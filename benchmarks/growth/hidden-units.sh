@@ -19,7 +19,7 @@ grow() {
 grow cascade-correlation cascade-correlation --training.evaluate-every 500
 grow cascade-correlation linear --rounds 0 --training.evaluate-every 500
 grow node-creation node-creation --model-args '{"hidden": [8]}' \
-  --layers linear0 --most-edits 8
+  --layers linear0 --max-edits 8
 grow net2wider net2wider --model-args '{"hidden": [20]}' --wider '{"linear0": 40}'
 grow net2wider mlp --model-args '{"hidden": [40]}' --wider '{}'
 for found in cascade-correlation mlp; do

@@ -20,5 +20,5 @@ for seed in "$@"; do
   grow direct --initial-stages 2 2 2
   flops=$(python -c "import json, sys; print(json.load(open(sys.argv[1]))['training_flops'])" \
     "$out/results/seed-$seed/zero.json")
-  grow direct-equal-flops --initial-stages 2 2 2 --most-flops "$flops"
+  grow direct-equal-flops --initial-stages 2 2 2 --max-flops "$flops"
 done

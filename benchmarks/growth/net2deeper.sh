@@ -26,5 +26,5 @@ for seed in $seeds; do
   grow direct "$@" --initial-depths $depths
   flops=$(python -c "import json, sys; print(json.load(open(sys.argv[1]))['training_flops'])" \
     "$out/results/seed-$seed/net2deeper.json")
-  grow direct-equal-flops "$@" --initial-depths $depths --most-flops "$flops"
+  grow direct-equal-flops "$@" --initial-depths $depths --max-flops "$flops"
 done

@@ -16,7 +16,7 @@ grow() {
 }
 create() {
   grow node-creation "$@" --model-args '{"hidden": [4, 4, 4]}' \
-    --layers linear0 linear1 linear2 --most-edits 12
+    --layers linear0 linear1 linear2 --max-edits 12
 }
 create largest-gradient --place largest-gradient
 create round-robin --place round-robin

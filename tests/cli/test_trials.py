@@ -23,7 +23,7 @@ def refused(arguments, capsys):
 
 def test_two_spirals_have_the_defaults_of_fahlmans_file_and_maps(tmp_path, capsys):
     out = tmp_path / "spirals"
-    arguments = ["--data", "two-spirals", "--trials", "2", "--most-units", "2"]
+    arguments = ["--data", "two-spirals", "--trials", "2", "--max-units", "2"]
     run("cascade-correlation", *arguments, "--out", str(out))
     text = capsys.readouterr().out
     assert "| 2 | 0 | - | - | - |" in text and "all trials together:" in text
@@ -58,7 +58,7 @@ def test_other_problems_have_the_general_defaults_and_no_map(tmp_path, capsys):
 
 def test_node_creation_counts_sweeps(tmp_path, capsys):
     arguments = ["--data", "xor", "--trials", "2", "--out", str(tmp_path)]
-    run("node-creation", *arguments, "--window", "20", "--most-sweeps", "60")
+    run("node-creation", *arguments, "--window", "20", "--max-sweeps", "60")
     assert "| 2 | 0 |" in capsys.readouterr().out
     table = pandas.read_csv(tmp_path / "trials.csv")
     assert (table["epochs"] == 60).all() and not table["solved"].any()
