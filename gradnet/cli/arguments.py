@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser
 
 from gradnet.classifier.recipes import RECIPES, Recipe
+from gradnet.cli.option_files import MODE, check_import_path, check_option_file
 from gradnet.errors import GradnetError
 
 LISTS = (list[str], list[int], list[float])
@@ -50,11 +51,19 @@ def parse_several(
         An object of each, and the YAML of all their values.
     """
     description = (settings[0].__doc__ or "").partition("\n")[0]
-    parser = ArgumentParser(prog=program, description=description)
+    parser = ArgumentParser(prog=program, description=description, parser_mode=MODE)
     parser.add_argument("--config", action="config", help="a YAML file of options")
     for kind in settings:
         parser.add_class_arguments(kind, as_positional=True)
+    groups = list(_group_options(settings))
+    for path in _option_values("--config", arguments):
+        check_option_file(path, groups)
+    for name in groups:
+        for value in _option_values(f"--{name}", arguments):
+            if Path(value).exists():
+                check_option_file(value)
     values = parser.parse_args(_complete(settings, arguments))
+    check_import_path(values.get("model"), arguments)
     text = parser.dump(values, skip_unset=False)
     ready = vars(parser.instantiate(values))
     made = []
@@ -84,6 +93,24 @@ def _complete(settings: Sequence[type], arguments: Sequence[str]) -> list[str]:
         else:
             done += [option, *given]
     return done
+
+
+def _group_options(settings: Sequence[type]) -> Iterator[str]:
+    """The options that take a file for a whole group, such as ``training``."""
+    for kind in settings:
+        for name, hint in typing.get_type_hints(kind).items():
+            kinds = typing.get_args(hint) or (hint,)
+            if any(dataclasses.is_dataclass(member) for member in kinds):
+                yield name
+
+
+def _option_values(name: str, arguments: Sequence[str]) -> Iterator[str]:
+    """The values of an option that takes one, as one argument or as two."""
+    for index, argument in enumerate(arguments):
+        if argument == name and index + 1 < len(arguments):
+            yield arguments[index + 1]
+        elif argument.startswith(f"{name}="):
+            yield argument.partition("=")[2]
 
 
 def _with_underscores(argument: str) -> str:
@@ -134,6 +161,6 @@ def to_yaml(recipe: Recipe) -> str:
 
 
 def _recipe_parser() -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, parser_mode=MODE)
     parser.add_class_arguments(Recipe)
     return parser
