@@ -2,17 +2,18 @@
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from gradnet.classifier.recipes import RECIPES, Recipe
 from gradnet.cli.option_files import MODE, check_import_path, check_option_file
-from gradnet.errors import GradnetError
+from gradnet.errors import GradnetError, InvalidInputError
 
 LISTS = (list[str], list[int], list[float])
 
@@ -51,7 +52,7 @@ def parse_several(
         An object of each, and the YAML of all their values.
     """
     description = (settings[0].__doc__ or "").partition("\n")[0]
-    parser = ArgumentParser(prog=program, description=description, parser_mode=MODE)
+    parser = _Parser(prog=program, description=description, parser_mode=MODE)
     parser.add_argument("--config", action="config", help="a YAML file of options")
     for kind in settings:
         parser.add_class_arguments(kind, as_positional=True)
@@ -93,6 +94,28 @@ def _complete(settings: Sequence[type], arguments: Sequence[str]) -> list[str]:
         else:
             done += [option, *given]
     return done
+
+
+class _Parser(ArgumentParser):
+    """Reports invalid options in one line, without a list of all options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise InvalidInputError(f"{_shorten(message)} ({self.prog} --help)") from ex
+
+
+def _shorten(message: str) -> str:
+    """A message of jsonargparse in one line: option, value, and what it takes."""
+    key = re.search(r'Parser key "(.+?)"', message)
+    value = re.search(r"(?:Given|Got) value: (.*)", message)
+    kinds = re.search(r"Subtypes: \[(.*)\]|Expected an? (.*?)\. ", message)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if key is None or value is None or kinds is None:
+        return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    expected = re.sub(
+        r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", kinds[1] or kinds[2]
+    )
+    expected = expected.replace("NoneType", "null")
+    return f"--{key[1]} is {value[1].strip()!r}; it takes {expected}"
 
 
 def _group_options(settings: Sequence[type]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from gradnet import __version__
-from gradnet.errors import GradnetError
+from gradnet.cli.process import one_line_per_failure
 
 COMMANDS = {
     "reproduce": "the whole: base networks, GradNets, controls, table and picture",
@@ -46,17 +46,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if known.command is None:
         parser.print_help()
         return
-    _start_logging()
-    try:
+    with one_line_per_failure(arguments):
+        _start_logging()
         commands = importlib.import_module("gradnet.cli.commands")
         commands.run(known.command, arguments[1:])
-    except GradnetError as error:
-        sys.exit(_report(error))
-    except OSError as error:
-        sys.exit(_report(error))
-    except KeyboardInterrupt:
-        print("\nstopped; the same command continues", file=sys.stderr)
-        sys.exit(130)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -71,11 +64,6 @@ def _make_parser() -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     return parser
-
-
-def _report(error: Exception) -> int:
-    print(f"gradnet: error: {error}", file=sys.stderr)
-    return 2
 
 
 def _start_logging() -> None:

@@ -1,0 +1,148 @@
+"""However a command ends: one line, its exit status, and never a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gradnet.cli import process
+from gradnet.cli.main import COMMANDS, main
+from gradnet.cli.process import one_line_per_failure, printable
+from gradnet.errors import InvalidInputError
+
+
+def status_of(error, capsys):
+    with pytest.raises(SystemExit) as stop, one_line_per_failure(["fit", "x"]):
+        raise error
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    return stop.value.code, text.strip()
+
+
+def test_invalid_input_is_one_line(capsys):
+    found = status_of(InvalidInputError("give two"), capsys)
+    assert found == (2, "gradnet: error: give two")
+
+
+def test_failures_of_the_system_are_one_line(capsys):
+    found = status_of(FileNotFoundError(2, "No such file", "a"), capsys)
+    assert found == (2, "gradnet: error: [Errno 2] No such file: 'a'")
+    status, text = status_of(MemoryError("Unable to allocate 8 TiB"), capsys)
+    assert status == 2 and "Unable to allocate 8 TiB" in text
+
+
+def test_an_unforeseen_error_leaves_a_report(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path))
+    status, text = status_of(RuntimeError("boom"), capsys)
+    (report,) = tmp_path.iterdir()
+    assert status == 1 and len(text.splitlines()) == 2 and str(report) in text
+    written = report.read_text()
+    assert "Traceback" in written and "RuntimeError: boom" in written
+    assert written.startswith("command: gradnet fit x\n")
+
+
+def test_a_report_that_cannot_be_written_is_no_second_failure(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path / "none"))
+    status, text = status_of(RuntimeError("boom"), capsys)
+    assert status == 1 and "no file" in text
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_end_like_ctrl_c(name, capsys):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stop, one_line_per_failure([]):
+        signal.raise_signal(number)
+    assert stop.value.code == 128 + number
+    assert "the same command continues" in capsys.readouterr().err
+    assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with one_line_per_failure([]):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_control_characters_are_escaped(capsys):
+    assert printable("a\x1b[31mb\r\x00±\n") == "a\\x1b[31mb\\r\\x00±\n"
+    _, text = status_of(InvalidInputError("layer '\x1b]0;x\x07'"), capsys)
+    assert "\x1b" not in text and "\\x1b" in text
+
+
+def test_very_long_messages_are_cut(capsys):
+    _, text = status_of(InvalidInputError("x" * 100_000), capsys)
+    assert len(text) < 3000
+
+
+def run(arguments, **options):
+    command = [sys.executable, "-m", "gradnet", *arguments]
+    return subprocess.run(command, capture_output=True, **options)
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "gradnet", "recipe", "default"]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert ended.returncode == 0 and ended.stderr == b""
+
+
+def test_a_closed_standard_error_changes_no_exit_status(tmp_path):
+    command = f"{sys.executable} -m gradnet table {tmp_path / 'none'} 2>&-"
+    assert subprocess.run(command, shell=True, check=False).returncode == 2
+
+
+def test_an_ascii_terminal_is_enough(tmp_path):
+    code = "from gradnet.cli.process import one_line_per_failure as f\n"
+    code += "with f([]): print('1 \\u00b1 2')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=environment, check=True
+    )
+    assert ended.stdout == b"1 \\xb1 2\n"
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "grow"])
+def test_an_unknown_option_takes_one_line(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--no-such-option", "3"])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == 2 and len(lines) <= 3
+    assert f"gradnet {command} --help" in lines[-1]
+
+
+@pytest.mark.parametrize("value", ["x", "1e", "[1]", "{}", ""])
+def test_a_value_of_a_wrong_type_names_option_and_value(value, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", "--max_epochs", value])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == 2 and len(lines) <= 3
+    assert "max_epochs" in lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_real_run_ends_by_a_signal_and_continues(name, tmp_path):
+    arguments = ["train-base", "--model", "mlp", "--levels", "0.9", "--out"]
+    command = [sys.executable, "-m", "gradnet", *arguments, str(tmp_path)]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    checkpoint = Path(tmp_path) / "snapshots/seed-0/checkpoint.pt"
+    while not checkpoint.exists() and started.poll() is None:
+        time.sleep(0.05)
+    started.send_signal(getattr(signal, name))
+    _, errors = started.communicate(timeout=60)
+    if started.returncode != 0:  # else it was done before the signal came
+        assert started.returncode == 128 + getattr(signal, name)
+        assert "the same command continues" in errors and "Traceback" not in errors
+    assert run([*arguments, str(tmp_path)]).returncode == 0
