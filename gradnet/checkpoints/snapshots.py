@@ -17,10 +17,14 @@ from gradnet.checkpoints.tensor_file import (
     load_with_header,
     save_with_header,
 )
+from gradnet.core.formats import Format
 from gradnet.core.reproducibility import versions
 from gradnet.data.augmentation import Augmentation
 from gradnet.errors import GradnetError
 from gradnet.models import build_model
+
+# Format 1 has a kind and a number; the fields are those of format 0.
+FORMAT = Format("snapshot", (lambda header: header,))
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,8 @@ def snapshot_path(folder: str | Path, level: float) -> Path:
 
 
 def save_snapshot(path: str | Path, model: nn.Module, info: SnapshotInfo) -> Path:
-    """Write a snapshot, whole or not at all."""
-    return save_with_header(path, model.state_dict(), asdict(info))
+    """Write a snapshot atomically."""
+    return save_with_header(path, model.state_dict(), FORMAT.stamp(asdict(info)))
 
 
 def load_snapshot(path: str | Path) -> Snapshot:
@@ -92,7 +96,7 @@ def load_snapshot(path: str | Path) -> Snapshot:
     """
     header, tensors = load_with_header(path)
     try:
-        info = SnapshotInfo(**header)
+        info = SnapshotInfo(**FORMAT.read(header, str(path)))
         model = build_model(info.model, **info.arguments)
     except (TypeError, RuntimeError) as error:
         raise GradnetError(f"{path} is no snapshot: {error}") from None

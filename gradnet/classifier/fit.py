@@ -138,8 +138,6 @@ def fit_gradnet(
         task,
         recipe.training,
         seed=seed,
-        callbacks=replace(
-            callbacks, identity={**callbacks.identity, "recipe": repr(recipe)}
-        ),
+        callbacks=replace(callbacks, identity={**callbacks.identity, "recipe": recipe}),
     )
     return predictor, history

@@ -21,6 +21,7 @@ from gradnet.classifier.tangent import (
     logits_and_scores,
     tangent_weights,
 )
+from gradnet.core.formats import Format
 from gradnet.core.reproducibility import versions
 from gradnet.errors import GradnetError
 from gradnet.gradients.extractor import GradientExtractor
@@ -28,6 +29,10 @@ from gradnet.gradients.layout import BlockLayout
 
 # Gradients that are alive at once in prediction and in training, in bytes.
 MEMORY_BYTES = {"cpu": 160e6, "cuda": 4e9}
+
+
+# Format 1 has a number; the fields are those of format 0.
+FORMAT = Format("gradnet", (lambda header: header,))
 
 
 class GradNetPredictor:
@@ -142,7 +147,6 @@ class GradNetPredictor:
         tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"features/{k}": v for k, v in self.features.state_dict().items()}
         header = {
-            "kind": "gradnet",
             "recipe": self.recipe.to_dict(),
             "layout": self.layout.to_dict(),
             "num_classes": self.network.num_classes,
@@ -150,7 +154,7 @@ class GradNetPredictor:
             "versions": versions(),
             **about,
         }
-        return save_with_header(path, tensors, header)
+        return save_with_header(path, tensors, FORMAT.stamp(header))
 
     @classmethod
     def load(cls, path: str | Path, base: nn.Module) -> "GradNetPredictor":
@@ -161,8 +165,9 @@ class GradNetPredictor:
                 network is another one.
         """
         header, tensors = load_with_header(path)
-        if header.get("kind") != "gradnet":
+        if header.get("kind") != FORMAT.kind:
             raise GradnetError(f"{path} holds no GradNet; was a base snapshot meant?")
+        header = FORMAT.read(header, str(path))
         for name in ("base", "recipe", "num_classes"):
             if name not in header:
                 raise GradnetError(f"{path} has a damaged header: no {name!r} in it")

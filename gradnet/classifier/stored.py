@@ -170,7 +170,7 @@ def fit_stored(
     callbacks = callbacks or Callbacks()
     identity = {
         **callbacks.identity,
-        "recipe": repr(recipe),
+        "recipe": recipe,
         "store": store.plan.digest,
     }
     history = fit(

@@ -111,7 +111,8 @@ class _Run:
     ) -> None:
         self.method, self.samples, self.seed = method, samples, seed
         self.callbacks, self.on_edit, self.start = callbacks, on_edit, start
-        self.identity = {**callbacks.identity, "method": repr(method), "seed": seed}
+        described = {"class": type(method).__name__, "settings": method}
+        self.identity = {**callbacks.identity, "method": described, "seed": seed}
         self.files = StageFiles(callbacks.checkpoint, self.identity)
         indices = samples.train[:PROBE_SIZE]
         self.probe = samples.augmentation.evaluate(samples.images[indices])

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from gradnet.core.files import load_tensors, save_tensors
-from gradnet.errors import GradnetError
+from gradnet.core.formats import Format, identity_of_format_0
+from gradnet.core.settings import to_plain
+from gradnet.training.loop import check_same_run
+
+
+def _upgrade_0(state: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 stores the settings as plain values, not as text."""
+    return {**state, "identity": identity_of_format_0(state["identity"])}
+
+
+FORMAT = Format("growth checkpoint", (_upgrade_0,))
 
 
 class StageFiles:
@@ -34,7 +44,8 @@ class StageFiles:
         path = self._path(f"{stage}")
         if path is None:
             return
-        save_tensors(path, {"identity": self.identity, **state})
+        identity = to_plain(self.identity)
+        save_tensors(path, FORMAT.stamp({"identity": identity, **state}))
         for old in (self._path(f"{stage - 1}"), self.training(stage - 1)):
             assert old is not None
             old.unlink(missing_ok=True)
@@ -52,13 +63,8 @@ class StageFiles:
         path = next((p for p in paths if p is not None and p.exists()), None)
         if path is None:
             return None
-        state: dict[str, Any] = load_tensors(path)
-        for name, value in self.identity.items():
-            if (before := state["identity"].get(name)) != value:
-                raise GradnetError(
-                    f"{path} is of another run: {name} was {before!r}, now {value!r}; "
-                    "remove the file or work in another folder"
-                )
+        state = FORMAT.read(load_tensors(path), str(path))
+        check_same_run(state["identity"], self.identity, path)
         return state
 
     def _path(self, suffix: str) -> Path | None:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.core.files import load_tensors, save_tensors
+from gradnet.core.formats import Format, identity_of_format_0
 from gradnet.core.progress import progress
 from gradnet.core.reproducibility import derive_seed, isolated_randomness
-from gradnet.errors import GradnetError
+from gradnet.core.settings import first_difference, to_plain
+from gradnet.errors import GradnetError, InvalidInputError
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
@@ -232,7 +234,7 @@ class _Run:
     ) -> None:
         self.task, self.settings, self.seed = task, settings, seed
         self.checkpoint = callbacks.checkpoint
-        self.identity = {**callbacks.identity, "settings": repr(settings), "seed": seed}
+        self.identity = {**callbacks.identity, "settings": settings, "seed": seed}
         self.keeps_best = part is None
         part = part or Part(0, settings.steps, settings.make_optimizer(task.module))
         self.first, self.last, self.optimizer = part.first, part.last, part.optimizer
@@ -306,7 +308,7 @@ class _Run:
         if self.checkpoint is None:
             return
         state = {
-            "identity": self.identity,
+            "identity": to_plain(self.identity),
             "step": self.step,
             "loss": (self.loss_sum, self.loss_count),
             "history": vars(self.history),
@@ -314,26 +316,50 @@ class _Run:
             "best": self.best_state,
             "optimizer": self.optimizer.state_dict(),
         }
-        save_tensors(self.checkpoint, state)
+        save_tensors(self.checkpoint, FORMAT.stamp(state))
         self.last_save = time.monotonic()
 
     def resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        state = load_tensors(self.checkpoint)
-        for name, value in self.identity.items():
-            if state["identity"].get(name) != value:
-                raise GradnetError(
-                    f"{self.checkpoint} is of another run: {name} was "
-                    f"{state['identity'].get(name)!r}, now {value!r}; remove the file "
-                    "or work in another folder"
-                )
+        state = FORMAT.read(load_tensors(self.checkpoint), str(self.checkpoint))
+        check_same_run(state["identity"], self.identity, self.checkpoint)
         self.step = state["step"]
         self.loss_sum, self.loss_count = state["loss"]
         self.history = History(**state["history"])
         self.task.module.load_state_dict(state["module"])
         self.best_state = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def check_same_run(
+    before: Mapping[str, Any], identity: Mapping[str, Any], checkpoint: Path
+) -> None:
+    """Refuse a checkpoint of another run.
+
+    Args:
+        before: the identity that the checkpoint holds, in plain values.
+        identity: of the run that would resume; settings may be dataclasses.
+        checkpoint: the file, for the message.
+
+    Raises:
+        InvalidInputError: they differ; the first difference is named.
+    """
+    known = {name: before.get(name) for name in identity}
+    difference = first_difference(known, identity)
+    if difference is not None:
+        raise InvalidInputError(
+            f"{checkpoint} is of another run: {difference}; remove the file or work in "
+            "another folder"
+        )
+
+
+def _upgrade_0(state: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 stores the settings as plain values, not as text."""
+    return {**state, "identity": identity_of_format_0(state["identity"])}
+
+
+FORMAT = Format("training checkpoint", (_upgrade_0,))
 
 
 def _rank(record: Mapping[str, float]) -> tuple[float, float]:

@@ -50,7 +50,7 @@ def stop(record):
             {"student_rate": 0.5},
             0,
             {},
-            "is of another run: method was .*0.1.*now .*0.5",
+            "is of another run: method.settings.student_rate was 0.1, now 0.5",
         ),
         ({}, 1, {}, "is of another run: seed was 0, now 1"),
         ({}, 0, {"data": "b"}, "is of another run: data was 'a', now 'b'"),
