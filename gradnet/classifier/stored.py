@@ -196,8 +196,8 @@ def _refuse_unfit(store: GradientStore, predictor: GradNetPredictor) -> None:
     for name, value in wanted.items():
         if made_by.get(name) != value:
             raise GradnetError(
-                f"{store.place} does not fit: its {name} is {made_by.get(name)!r}, the "
-                f"network and the recipe need {value!r}; extract it anew"
+                f"{store.location} does not fit: its {name} is {made_by.get(name)!r}, "
+                f"the network and the recipe need {value!r}; extract it anew"
             )
     if store.num_samples < 2:
-        raise GradnetError(f"{store.place} has one sample; give it two at least")
+        raise GradnetError(f"{store.location} has one sample; give it two at least")

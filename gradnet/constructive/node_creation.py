@@ -20,6 +20,7 @@ from gradnet.constructive.node_networks import Learners, Networks, as_columns
 from gradnet.constructive.trial_samples import check_samples
 from gradnet.core.reproducibility import make_generator
 from gradnet.core.threads import for_each_piece
+from gradnet.core.validation import check_minimum
 from gradnet.errors import GradnetError
 
 
@@ -34,7 +35,7 @@ class NodeCreationSettings:
         momentum: part of a weight's last step that is added to the next.
         weight_range: weights start uniform between minus and plus it.
         outgoing_range: the same, of the outgoing weights of units that are added; 0
-            leaves the function as it is.
+            leaves the function unchanged.
         window: sweeps over which the error must fall.
         threshold: grow when it fell by less than this part of the error at the last
             addition.
@@ -42,7 +43,7 @@ class NodeCreationSettings:
         largest_error: and the largest one, of any output on any pattern, at most this.
         max_units: a network of so many that would grow is given up; ours.
         max_sweeps: the same after so many; ours.
-        frozen: the incoming weights of all units but the newest stay as they are; the
+        frozen: the incoming weights of all units but the newest stay unchanged; the
             paper rejects that.
     """
 
@@ -60,14 +61,12 @@ class NodeCreationSettings:
     frozen: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: a number is too small, or updates of an unknown kind.
         """
-        for name in ("window", "max_units", "max_sweeps"):
-            if getattr(self, name) < 1:
-                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        check_minimum(self, window=1, max_units=1, max_sweeps=1)
         if self.updates not in ("pattern", "batch"):
             raise GradnetError(f"updates is {self.updates!r}; give pattern or batch")
 
@@ -128,7 +127,7 @@ def node_creation(
 ) -> NodeCreationResult:
     """Grow one network for each seed, all at once.
 
-    A trial is the same in any company, up to rounding.
+    A trial is independent of the others, up to rounding.
 
     Args:
         inputs: ``(N, D)``; its device and type are those of all that is computed.
@@ -138,6 +137,14 @@ def node_creation(
 
     Raises:
         GradnetError: the samples do not fit each other, or there are none.
+
+    Example:
+        >>> import torch
+        >>> inputs = torch.tensor([[0.0], [1.0]])
+        >>> settings = NodeCreationSettings(max_units=2, max_sweeps=100)
+        >>> result = node_creation(inputs, 1 - inputs, settings, seeds=[0, 1])
+        >>> result.solved
+        tensor([False, False])
     """
     check_samples(inputs, targets, seeds)
     run = _Run(inputs, targets, settings or NodeCreationSettings(), seeds)
@@ -147,7 +154,7 @@ def node_creation(
 
 
 class _Run:
-    """The trials that are not through, and what became of the others."""
+    """The trials that are still running, and what became of the others."""
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ def curvature_diagonal(
     """The diagonal of a kind, see the table above.
 
     Args:
-        model: in evaluation mode; left as it is.
+        model: in evaluation mode; not modified.
         x: ``(N, ...)``.
         y: labels ``(N,)``, or for a squared error targets ``(N, K)``.
         kind: see the table.
@@ -59,6 +59,13 @@ def curvature_diagonal(
 
     Raises:
         GradnetError: there is no such kind, or it is not defined for the network.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False).eval()
+        >>> x, y = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0]])
+        >>> curvature_diagonal(model, x, y, error="squared_error")
+        {'weight': tensor([[2., 8.]])}
     """
     if kind in ("recursion", "levenberg_marquardt"):
         drops_curved = kind == "levenberg_marquardt"
@@ -81,7 +88,7 @@ def gauss_newton_diagonal(
     It does not depend on what the labels are.
 
     Args:
-        model: any that gradients can be extracted of; left as it is.
+        model: any that gradients can be extracted of; not modified.
         x: ``(N, ...)``.
         error: see :func:`curvature_diagonal`.
 
@@ -159,7 +166,7 @@ def hessian_diagonal(
     """The exact diagonal of the Hessian: as many passes as there are weights.
 
     Args:
-        model: small, and what ``torch.func`` takes; left as it is.
+        model: small, and what ``torch.func`` takes; not modified.
         x: ``(N, ...)``.
         y: see :func:`curvature_diagonal`.
         error: see :func:`curvature_diagonal`.

@@ -1,4 +1,4 @@
-"""The frozen trunk of a network: found, and its outputs computed once and kept."""
+"""The frozen trunk of a network, and a cache of its outputs."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def trunk_length(model: nn.Module) -> int:
     return length
 
 
-def between(model: nn.Sequential, first: int, last: int) -> nn.Sequential:
+def children_between(model: nn.Sequential, first: int, last: int) -> nn.Sequential:
     """The children from ``first`` up to ``last``, the same objects.
 
     A slice would be of the network's own class, whose arguments are others.
@@ -44,7 +44,7 @@ def between(model: nn.Sequential, first: int, last: int) -> nn.Sequential:
 
 
 class TrunkOutputs:
-    """What the frozen trunk makes of the training images, kept from stage to stage.
+    """The outputs of the frozen trunk on the training images, kept between stages.
 
     Args:
         samples: their training part is used; its augmentation must not be random.
@@ -61,9 +61,9 @@ class TrunkOutputs:
         self.outputs: Tensor | None = None
         self.names: list[str] = []
         self.flops = 0.0
-        # Where an image's output stands: its place in the training part.
-        self.places = torch.full((len(samples.images),), -1)
-        self.places[samples.train] = torch.arange(len(samples.train))
+        # The index of an image in the training part, and so of its output.
+        self.rows = torch.full((len(samples.images),), -1)
+        self.rows[samples.train] = torch.arange(len(samples.train))
 
     @property
     def length(self) -> int:
@@ -75,7 +75,7 @@ class TrunkOutputs:
         """Take the outputs of the first ``length`` children.
 
         Children that were taken before must not have changed since; where others stand
-        among them, or fewer, all is computed anew.
+        among them, or fewer, all is computed again.
 
         Raises:
             GradnetError: they need more memory than allowed.
@@ -85,7 +85,7 @@ class TrunkOutputs:
             self.outputs, self.names = None, []
         if names == self.names:
             return
-        rest = between(model, self.length, length).eval()
+        rest = children_between(model, self.length, length).eval()
         parts: list[Tensor] = []
         for batch in torch.arange(len(self.samples.train)).split(EVALUATION_BATCH):
             inputs = self._inputs(batch)
@@ -110,11 +110,11 @@ class TrunkOutputs:
         """The outputs ``(N, ...)`` for training images of these indices."""
         if self.outputs is None:
             raise GradnetError("the trunk's outputs were not computed yet")
-        return self.outputs[self.places[indices.cpu()]]
+        return self.outputs[self.rows[indices.cpu()]]
 
 
 class BehindTrunkTask(SupervisedTask):
-    """Trains what is behind a frozen trunk, on the trunk's kept outputs.
+    """Trains the layers after a frozen trunk on its cached outputs.
 
     Args:
         module: the whole network, trunk included.
@@ -136,7 +136,7 @@ class BehindTrunkTask(SupervisedTask):
     ) -> None:
         super().__init__(module, samples, batch_size, seed, shuffle)
         self.trunk = trunk
-        self.rest = between(module, trunk.length, len(module))
+        self.rest = children_between(module, trunk.length, len(module))
 
     def losses(self, step: int) -> Iterator[Tensor]:
         """The mean cross-entropy of one batch, in one part."""
@@ -148,7 +148,7 @@ class BehindTrunkTask(SupervisedTask):
 
 
 def training_step_flops(task: SupervisedTask, probe: Tensor) -> Flops:
-    """FLOPs of one training step, as it is really executed.
+    """FLOPs of one training step, as it is executed.
 
     Args:
         task: what is trained; what is frozen in its module is not counted.

@@ -1,4 +1,4 @@
-"""Which weights and units a network needs least, and what their deletion costs.
+"""Saliencies of weights and units, and pruning of the least salient.
 
 With the diagonal ``h`` of the second derivatives, at a minimum of the error, deleting
 weight ``u`` adds about ``h u^2 / 2`` to it: the saliency of Optimal Brain Damage.
@@ -20,7 +20,9 @@ from gradnet.surgery.remove import remove_units
 Ranking = Literal["global", "layer"]
 
 
-def damage(model: nn.Module, curvature: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def weight_saliencies(
+    model: nn.Module, curvature: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The saliency ``h u^2 / 2`` of each weight that may be deleted.
 
     Args:
@@ -37,14 +39,16 @@ def damage(model: nn.Module, curvature: Mapping[str, Tensor]) -> dict[str, Tenso
     }
 
 
-def magnitude(model: nn.Module) -> dict[str, Tensor]:
-    """The baseline that knows no curvature: it is 1 everywhere."""
+def magnitude_scores(model: nn.Module) -> dict[str, Tensor]:
+    """The baseline without curvature: a curvature of 1 everywhere."""
     names = prunable_weights(model)
-    return damage(model, {n: torch.ones_like(model.get_parameter(n)) for n in names})
+    return weight_saliencies(
+        model, {n: torch.ones_like(model.get_parameter(n)) for n in names}
+    )
 
 
-def chance(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-    """The baseline that knows nothing: uniform draws."""
+def random_scores(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """The random baseline: uniform scores."""
     return {
         name: torch.rand(weight.shape, generator=generator).to(weight.device)
         for name in prunable_weights(model)
@@ -52,17 +56,17 @@ def chance(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     }
 
 
-def without_weakest(
+def prune_lowest(
     scores: Mapping[str, Tensor],
     kept: Mapping[str, Tensor],
     fraction: float,
     ranking: Ranking = "global",
 ) -> dict[str, Tensor]:
-    """Delete the lowest of what is still there.
+    """Prune the weights of the lowest scores among those that are left.
 
     Args:
         scores: weight name -> ``(*shape)``.
-        kept: weight name -> what is still there, bool ``(*shape)``.
+        kept: weight name -> whether it is left, bool ``(*shape)``.
         fraction: of that, from 0 to 1; the number is rounded down.
         ranking: ``global`` compares all weights with each other, ``layer`` deletes the
             fraction of each.
@@ -76,13 +80,11 @@ def without_weakest(
     if not 0 <= fraction <= 1:
         raise GradnetError(f"the fraction to delete is {fraction}; give one of 0 to 1")
     if ranking == "layer":
-        parts = [
-            without_weakest({n: scores[n]}, {n: kept[n]}, fraction) for n in scores
-        ]
+        parts = [prune_lowest({n: scores[n]}, {n: kept[n]}, fraction) for n in scores]
         return {name: mask for part in parts for name, mask in part.items()}
     flat = torch.cat([scores[name].flatten() for name in kept])
     mask = torch.cat([part.flatten() for part in kept.values()])
-    # A hair more, or 0.29 of 100 would be 28.
+    # Plus a small tolerance, or rounding would make 28 of 0.29 * 100.
     count = math.floor(fraction * int(mask.sum()) + 1e-9)
     order = flat.masked_fill(~mask, math.inf).argsort(stable=True)
     mask[order[:count]] = False
@@ -98,11 +100,11 @@ def deletion_curve(
     fractions: Sequence[float],
     measure: Callable[[nn.Module], Mapping[str, float]],
 ) -> dict[str, list[Any]]:
-    """What is predicted and what happens when ever more is deleted, without training.
+    """Predicted and measured error as ever more weights are pruned without training.
 
     Args:
-        model: without masks; left as it is.
-        scores: what the order of deletion goes by, as :func:`damage` gives it.
+        model: without masks; not modified.
+        scores: the lowest are pruned first, see :func:`weight_saliencies`.
         saliencies: what the prediction adds up.
         fractions: of all weights that may be deleted, each from the whole network.
         measure: called with each network; its values are the curve's further columns.
@@ -117,7 +119,7 @@ def deletion_curve(
     columns: dict[str, list[Any]] = {}
     whole = {n: torch.ones_like(s, dtype=torch.bool) for n, s in scores.items()}
     for fraction in fractions:
-        kept = without_weakest(scores, whole, fraction)
+        kept = prune_lowest(scores, whole, fraction)
         row = {
             "deleted": fraction,
             "remaining": sum(int(mask.sum()) for mask in kept.values()),
@@ -134,8 +136,8 @@ def unit_scores(
 ) -> Tensor:
     """The score of each unit of a layer: the sum over its outgoing weights.
 
-    A unit is gone when nothing reads it, whatever its incoming weights are then; so
-    those add nothing.
+    A unit without outgoing weights has no effect, whatever its incoming weights are, so
+    incoming weights are not counted.
 
     Args:
         model: without masks, what ``torch.fx`` can trace.
@@ -162,10 +164,10 @@ def unit_scores(
 def remove_weakest_units(
     model: nn.Module, layer: str, scores: Tensor, count: int, probe: Tensor
 ) -> Edit:
-    """Remove the units of the lowest scores: the network really shrinks.
+    """Remove the units of the lowest scores: the network itself shrinks.
 
     Args:
-        model: without masks; left as it is.
+        model: without masks; not modified.
         layer: the name of a linear or convolutional layer.
         scores: ``(H,)``, see :func:`unit_scores`.
         count: how many; one unit at least is left.

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from gradnet.core.reproducibility import make_generator
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.store.manifest import StorePlan
 from gradnet.store.reader import GradientStore
 
@@ -15,8 +15,8 @@ from gradnet.store.reader import GradientStore
 class StoreDataset(Dataset[dict[str, Tensor]]):
     """The samples of a store, for a ``DataLoader``.
 
-    Item s is what :meth:`GradientStore.read` gives of its ``C`` rows. Shuffled reading
-    is best done with :class:`ShardBatches`, for disks are fast only in sequence::
+    Item s is what :meth:`GradientStore.read` gives of its ``C`` rows. For shuffled
+    reading use :class:`ShardBatches`, because disks are fast only in sequence::
 
         batches = ShardBatches(store, batch_size=64, seed=0)
         loader = DataLoader(StoreDataset(store), batch_sampler=batches)
@@ -24,6 +24,24 @@ class StoreDataset(Dataset[dict[str, Tensor]]):
     Args:
         store: where the samples are.
         blocks: names of the blocks to read; None reads all.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from gradnet.store import GradientStore, StorePlan, write_store
+        >>> plan = StorePlan(2, labels_per_sample=1, num_logits=3, blocks={"fc": 4})
+        >>> rows = {
+        ...     "block/fc": torch.eye(2, 4),
+        ...     "index": torch.arange(2),
+        ...     "label": torch.tensor([2, 0]),
+        ...     "target": torch.tensor([2, 1]),
+        ...     "logits": torch.zeros(2, 3),
+        ... }
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_store(folder, plan, lambda start, stop: [rows])
+        ...     samples = StoreDataset(GradientStore(folder), blocks=["fc"])
+        ...     len(samples), samples[1]["block/fc"], samples[1]["target"]
+        (2, tensor([[0., 1., 0., 0.]]), tensor([1]))
     """
 
     def __init__(
@@ -45,7 +63,7 @@ class ShardBatches(Sampler[list[int]]):
     """Batches of shuffled samples that are read from few shards at a time.
 
     Shards are taken in random order, ``window`` of them at a time, and their samples
-    are shuffled together. The order is a function of seed and epoch alone.
+    are shuffled together. The order depends on seed and epoch alone.
 
     Args:
         store: where the samples are; those of missing shards are left out.
@@ -54,7 +72,7 @@ class ShardBatches(Sampler[list[int]]):
         window: shards that are read at the same time.
 
     Raises:
-        GradnetError: a number is below 1.
+        InvalidInputError: a number is below 1.
     """
 
     def __init__(
@@ -62,7 +80,7 @@ class ShardBatches(Sampler[list[int]]):
     ) -> None:
         for name, value in (("batch_size", batch_size), ("window", window)):
             if value < 1:
-                raise GradnetError(f"{name} is {value}; it must be at least 1")
+                raise InvalidInputError(f"{name} is {value}; it must be at least 1")
         self.plan = store.plan
         present = [torch.tensor(self.plan.shard_samples(n)) for n in store.present]
         self.samples = torch.cat(present) if present else torch.empty(0).long()
@@ -85,13 +103,13 @@ class ShardBatches(Sampler[list[int]]):
 
 
 def shard_order(plan: StorePlan, samples: Tensor, window: int, *keys: object) -> Tensor:
-    """Samples in an order that is random, and yet reads few shards at a time.
+    """A random order of samples that reads few shards at a time.
 
     Args:
         plan: of the store.
         samples: positions of those to order, ``(n,)``.
         window: shards whose samples are mixed.
-        keys: what the order shall depend on, such as seed and epoch.
+        keys: what the order depends on, such as seed and epoch.
 
     Returns:
         ``(n,)``, the same samples.

@@ -12,7 +12,7 @@ from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.checkpoints.inputs import Inputs, to_network
 from gradnet.core.memory import parse_bytes
 from gradnet.core.reproducibility import make_generator
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.projections import Projection, Reduction, Subset
 from gradnet.store.manifest import StorePlan
@@ -29,12 +29,12 @@ class ExtractionSettings:
         labels: all candidate labels of each image, or one: drawn at random, the true
             one, or the one that the network predicts.
         seed: of random labels, projections and subsets.
-        project: random projection of each block to so many numbers; smaller blocks
-            stay as they are.
+        project: random projection of each block to this many numbers; smaller blocks
+            are kept.
         projection: rademacher (random signs) or gaussian.
-        subset: in place of a projection, so many coordinates of each block.
+        subset: instead of a projection, this many coordinates of each block.
         dtype: of the numbers that are stored: float32, bfloat16 or float16.
-        max_memory: of the gradients that are worked on at once, such as 500MB.
+        max_memory: of the gradients that are computed at once, such as 500MB.
         shard_size: of a file, at most 512MB.
     """
 
@@ -54,10 +54,10 @@ class ExtractionSettings:
         """What is kept of each block; None keeps all.
 
         Raises:
-            GradnetError: both kinds are asked for, or a size is below 1.
+            InvalidInputError: both kinds are asked for, or a size is below 1.
         """
         if self.project is not None and self.subset is not None:
-            raise GradnetError("give a projection or a subset, not both")
+            raise InvalidInputError("give a projection or a subset, not both")
         if self.project is not None:
             return Projection(self.project, self.projection, self.seed)
         if self.subset is not None:
@@ -66,7 +66,7 @@ class ExtractionSettings:
 
 
 class Extraction:
-    """The rows of a store, made when they are asked for.
+    """The rows of a store, computed on demand.
 
     Args:
         network: images to logits ``(N, K)``, in evaluation mode.

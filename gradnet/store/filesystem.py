@@ -1,28 +1,21 @@
-"""Where the files of a store lie: in a local folder, or behind a URL of fsspec."""
+"""Reading and writing the files of a store, in a local folder or behind a URL."""
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from gradnet.core.files import write_atomically
-from gradnet.errors import GradnetError
+from gradnet.errors import GradnetError, InvalidInputError
+from gradnet.store.locks import LockedFile
 
 Bytes = bytes | memoryview
 
 
-class Lock(Protocol):
-    """What keeps another run from writing the same file."""
-
-    def release(self) -> None:
-        """Let others write it."""
-
-
-class Place(Protocol):
-    """A flat set of files; each is there whole, or not at all."""
+class Location(Protocol):
+    """A flat set of files, each of which is written atomically."""
 
     name: str
 
@@ -33,53 +26,56 @@ class Place(Protocol):
         """Whether the file is there."""
 
     def read(self, name: str) -> bytes:
-        """All of a file."""
+        """The content of a file."""
 
     def write(self, name: str, parts: Sequence[Bytes]) -> None:
-        """Write a file of these parts, one after the other.
+        """Write a file, the concatenation of these parts, atomically.
 
-        What a killed writer left of the same file is removed.
+        Temporary files that a killed writer of the same file left are removed.
 
         Raises:
-            GradnetError: the place is full, or cannot be written.
+            GradnetError: the disk is full, or the file cannot be written.
         """
 
     def local_path(self, name: str) -> Path:
-        """Where the file can be mapped into memory."""
+        """A local path at which the file can be mapped into memory."""
 
-    def lock(self, name: str, wait: bool = False) -> Lock:
-        """Keep other runs from writing a file.
+    def lock(self, name: str, wait: bool = False) -> AbstractContextManager[object]:
+        """Keep other processes from writing a file until the context is left.
+
+        The lock is held when this returns.
 
         Args:
             name: of the file.
-            wait: until the other run is done with it.
+            wait: until another process releases it, instead of raising.
 
         Raises:
-            GradnetError: another run writes it, and was not to be waited for.
+            BusyError: another process is writing it, and ``wait`` is false.
+            GradnetError: the lock file cannot be created.
         """
 
     def free_bytes(self) -> int | None:
-        """How much more can be written; None where that is not known."""
+        """The free space; None if unknown."""
 
 
-def open_place(place: str) -> Place:
-    """The place of a path, or of a URL such as ``s3://bucket/store``.
+def open_location(location: str) -> Location:
+    """Open a folder by its path, or by a URL such as ``s3://bucket/store``.
 
     Raises:
-        GradnetError: fsspec does not know URLs of this kind.
+        InvalidInputError: fsspec cannot open URLs of this kind.
     """
-    return UrlPlace(place) if "://" in place else LocalPlace(place)
+    return UrlFolder(location) if "://" in location else LocalFolder(location)
 
 
-class LocalPlace:
-    """A local folder; it is made when the first file is written."""
+class LocalFolder:
+    """A local folder, created when the first file is written."""
 
     def __init__(self, path: str) -> None:
         self.name = path
         self.path = Path(path)
 
     def sizes(self) -> dict[str, int]:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         try:
             with os.scandir(self.path) as entries:
                 return {e.name: e.stat().st_size for e in entries if e.is_file()}
@@ -89,109 +85,73 @@ class LocalPlace:
             raise GradnetError(f"{self.name}: {error.strerror}") from error
 
     def exists(self, name: str) -> bool:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         return (self.path / name).is_file()
 
     def read(self, name: str) -> bytes:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         return (self.path / name).read_bytes()
 
     def write(self, name: str, parts: Sequence[Bytes]) -> None:
-        """See :class:`Place`; on the disk when this returns."""
+        """See :class:`Location`; flushed to the disk when this returns."""
         path = self.path / name
 
         def write_parts(file: BinaryIO) -> None:
             for part in parts:
                 file.write(part)
 
-        with _told(self.name, name):
+        with _explain_write_errors(self.name, name):
             for stale in self.path.glob(f"{name}.*.part"):
                 stale.unlink()
             write_atomically(path, write_parts)
             folder = os.open(self.path, os.O_RDONLY)
             try:
-                os.fsync(folder)  # or the name may be lost with the power
+                os.fsync(folder)  # or a power failure may lose the new name
             finally:
                 os.close(folder)
 
     def local_path(self, name: str) -> Path:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         return self.path / name
 
-    def lock(self, name: str, wait: bool = False) -> "FileLock":
-        """See :class:`Place`; the kernel releases it when the process dies."""
-        with _told(self.name, name):
+    def lock(self, name: str, wait: bool = False) -> LockedFile:
+        """See :class:`Location`; released by the system when the process dies."""
+        with _explain_write_errors(self.name, name):
             self.path.mkdir(parents=True, exist_ok=True)
-            return FileLock(self.path / f"{name}.lock", wait)
+            return LockedFile(self.path / f"{name}.lock", wait)
 
     def free_bytes(self) -> int | None:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         folders = (self.path.absolute(), *self.path.absolute().parents)
         found = os.statvfs(next(folder for folder in folders if folder.exists()))
         return found.f_bavail * found.f_frsize
 
 
-class FileLock:
-    """An advisory lock on a file that is there only as long as it is held.
+class UrlFolder:
+    """A folder behind a URL that fsspec can open.
 
-    Raises:
-        GradnetError: another run holds it.
-    """
-
-    def __init__(self, path: Path, wait: bool) -> None:
-        self.path = path
-        how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
-        while True:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(self._descriptor, how)
-            except BlockingIOError:
-                os.close(self._descriptor)
-                raise GradnetError(
-                    f"another run is writing this store ({path} is locked); wait for "
-                    "it to end, or give each run shards of its own"
-                ) from None
-            if self._is_current():
-                return
-            # Its holder deleted it between our opening and our locking of it.
-            os.close(self._descriptor)
-
-    def _is_current(self) -> bool:
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))
-        except FileNotFoundError:
-            return False
-
-    def release(self) -> None:
-        """Delete the file and let others make it anew."""
-        self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-
-
-class UrlPlace:
-    """Files behind a URL.
-
-    A file is written under another name and moved, where the file system can move.
-    There are no locks: give each run shards of its own. To be mapped into memory, a
-    file is copied to a temporary folder once; it is deleted when the process ends.
+    A file is written under a temporary name and then renamed, where the file system
+    can rename. There are no locks: give each run shards of its own. To be mapped into
+    memory, a file is downloaded once to a temporary folder, which is deleted when the
+    process ends.
     """
 
     def __init__(self, url: str) -> None:
-        # Imported here, for a local folder does without.
+        # Imported here because local folders do not need it.
         import fsspec
 
         self.name = url
         try:
             self._system, path = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise GradnetError(f"{url} cannot be opened: {error}") from None
+            raise InvalidInputError(f"{url} cannot be opened: {error}") from None
         self._path = path.rstrip("/")
         self._copies = fsspec.filesystem(
             "simplecache", fs=self._system, skip_instance_cache=True
         )
 
     def sizes(self) -> dict[str, int]:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         self._system.invalidate_cache(self._path)
         try:
             entries = self._system.ls(self._path, detail=True)
@@ -201,19 +161,19 @@ class UrlPlace:
         return {entry["name"].rpartition("/")[2]: entry["size"] for entry in files}
 
     def exists(self, name: str) -> bool:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         return bool(self._system.isfile(f"{self._path}/{name}"))
 
     def read(self, name: str) -> bytes:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         data: bytes = self._system.cat_file(f"{self._path}/{name}")
         return data
 
     def write(self, name: str, parts: Sequence[Bytes]) -> None:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         path = f"{self._path}/{name}"
         part = f"{path}.{os.getpid()}.part"
-        with _told(self.name, name):
+        with _explain_write_errors(self.name, name):
             self._system.makedirs(self._path, exist_ok=True)
             for stale in self._system.glob(f"{path}.*.part"):
                 self._system.rm_file(stale)
@@ -227,37 +187,30 @@ class UrlPlace:
                     self._system.rm_file(part)
 
     def local_path(self, name: str) -> Path:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         with self._copies.open(f"{self._path}/{name}", "rb") as file:
             return Path(file.name)
 
-    def lock(self, name: str, wait: bool = False) -> "NoLock":
-        """See :class:`Place`; it locks nothing."""
-        return NoLock()
+    def lock(self, name: str, wait: bool = False) -> AbstractContextManager[object]:
+        """See :class:`Location`; nothing is locked."""
+        return nullcontext()
 
     def free_bytes(self) -> int | None:
-        """See :class:`Place`."""
+        """See :class:`Location`."""
         return None
 
 
-class NoLock:
-    """Stands where there are no locks."""
-
-    def release(self) -> None:
-        """Nothing was locked."""
-
-
 @contextmanager
-def _told(place: str, name: str) -> Iterator[None]:
-    """Turn what the system says on writing a file into a line for the user."""
+def _explain_write_errors(location: str, name: str) -> Iterator[None]:
+    """Turn errors of the operating system into one line that names the remedy."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = "the disk is full; free some space"
         else:
-            reason = f"{error.strerror or error}; mend that"
+            reason = f"{error.strerror or error}; solve this"
         raise GradnetError(
-            f"{name} cannot be written to {place}: {reason} and run the same again: "
-            "finished shards stay as they are"
+            f"{name} cannot be written to {location}: {reason} and run the same again: "
+            "finished shards are kept"
         ) from error

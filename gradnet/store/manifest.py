@@ -1,8 +1,8 @@
-"""StorePlan: what a gradient store holds, how it is cut into shards, what made it.
+"""StorePlan: what a gradient store holds, its division into shards, and its origin.
 
 A store is a folder with ``manifest.json`` and shards of safetensors. Rows are
 sample-major: ``C`` rows a sample, each the gradient at one candidate label. Letters as
-in ``blocks.py``.
+in :mod:`gradnet.gradients.layout`.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from gradnet.errors import GradnetError
+from gradnet.core.settings import first_difference
+from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -28,7 +29,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class StorePlan:
-    """What a store shall hold; its manifest says the same.
+    """What a store is to hold; its manifest says the same.
 
     Attributes:
         num_samples: of all shards together.
@@ -36,9 +37,9 @@ class StorePlan:
         num_logits: ``K``.
         blocks: block name -> ``D``, after any reduction.
         dtype: of the gradients: float32, bfloat16 or float16.
-        fingerprint: all that made the gradients, as JSON values; a store with another
-            one is refused.
-        shard_bytes: what a shard shall have about; it holds one sample at least.
+        fingerprint: all that determines the gradients, as JSON values; a store with
+            another one is not continued.
+        shard_bytes: approximate size of a shard, which holds at least one sample.
 
     Raises:
         GradnetError: a number is out of its range, or the fingerprint is not JSON.
@@ -76,7 +77,7 @@ class StorePlan:
     @cached_property
     def tensors(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Name -> shape and dtype of one row, in the order of the file."""
-        # Widest numbers first: so each tensor is aligned, whatever its size.
+        # The widest types come first, so that every tensor is aligned.
         return {
             "index": ((), torch.int64),
             "label": ((), torch.int64),
@@ -111,7 +112,7 @@ class StorePlan:
 
     @property
     def num_shards(self) -> int:
-        """How many shards the store has when it is whole."""
+        """How many shards the complete store has."""
         return math.ceil(self.num_samples / self.samples_per_shard)
 
     def shard_samples(self, number: int) -> range:
@@ -124,7 +125,7 @@ class StorePlan:
         return len(self.shard_samples(number)) * self.labels_per_sample
 
     def describe(self) -> str:
-        """Rows x labels x coordinates x bytes, and what they come to, in one line."""
+        """Samples x labels x coordinates x bytes, and their product, in one line."""
         coordinates = sum(self.blocks.values())
         gradients = self.num_rows * coordinates * self.dtype.itemsize
         return (
@@ -153,17 +154,17 @@ class StorePlan:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the manifest's values, by which a shard names its store."""
+        """A hash of the manifest's values, by which a shard identifies its store."""
         canonical = json.dumps(self.manifest, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @classmethod
-    def from_manifest(cls, manifest: bytes, place: str) -> "StorePlan":
-        """The plan that a manifest tells.
+    def from_manifest(cls, manifest: bytes, location: str) -> "StorePlan":
+        """The plan that a manifest describes.
 
         Args:
             manifest: the bytes of the file.
-            place: of the store, for the error message.
+            location: of the store, for the error message.
 
         Raises:
             GradnetError: it is damaged, or of another version.
@@ -174,26 +175,27 @@ class StorePlan:
             if version == VERSION:
                 return cls(**values | {"dtype": DTYPES[values["dtype"]]})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise GradnetError(
-                f"{place} has no readable {MANIFEST} of a gradient store: {error!r}"
+            raise DamagedFileError(
+                f"{location} has no readable {MANIFEST} of a gradient store: {error!r}"
             ) from None
         raise GradnetError(
-            f"{place} is a store of version {version}; this gradnet reads {VERSION}"
+            f"{location} is a store of version {version}; this gradnet reads {VERSION}"
         )
 
-    def check_compatible(self, stored: "StorePlan", place: str) -> None:
-        """Raise where the store at ``place`` was made with another plan.
+    def check_compatible(self, stored: "StorePlan", location: str) -> None:
+        """Raise where the store at ``location`` was made with another plan.
 
         Raises:
-            GradnetError: names the first field that differs, and both values.
+            InvalidInputError: names the first field that differs, and both values.
         """
-        difference = _first_difference(stored.manifest, self.manifest)
-        if difference is not None:
-            keys, there, here = difference
-            raise GradnetError(
-                f"{place} was made with {'.'.join(keys)} = {there}, this run has "
-                f"{here}; choose another folder, or the settings of the store"
-            )
+        if stored.digest == self.digest:
+            return
+        difference = first_difference(stored.manifest, self.manifest)
+        raise InvalidInputError(
+            f"{location} was made with other settings: "
+            f"{difference or 'a value has another type'}; choose another folder, or "
+            "the settings of the store"
+        )
 
 
 def readable_bytes(count: float) -> str:
@@ -203,27 +205,3 @@ def readable_bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.0f} TB"
-
-
-def _first_difference(there: Any, here: Any) -> tuple[list[str], str, str] | None:
-    """The keys to the first leaf that differs, and what stands at both."""
-    if type(there) is not type(here) or not isinstance(there, dict | list):
-        same = json.dumps(there) == json.dumps(here)
-        return None if same else ([], _shorten(there), _shorten(here))
-    left, right = (
-        dict(enumerate(v)) if isinstance(v, list) else v for v in (there, here)
-    )
-    for key in [*left, *(key for key in right if key not in left)]:
-        if key not in left:
-            return [str(key)], "nothing", _shorten(right[key])
-        if key not in right:
-            return [str(key)], _shorten(left[key]), "nothing"
-        if difference := _first_difference(left[key], right[key]):
-            keys, *values = difference
-            return [str(key), *keys], values[0], values[1]
-    return None
-
-
-def _shorten(value: Any, most: int = 100) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= most else f"{text[:most]}..."

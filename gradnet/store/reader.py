@@ -1,4 +1,4 @@
-"""GradientStore: gradients on disk, of which rows and blocks are read alone."""
+"""GradientStore: gradients on disk, of which single rows and blocks can be read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradnet.errors import GradnetError
-from gradnet.store.filesystem import open_place
+from gradnet.errors import DamagedFileError, InvalidInputError
+from gradnet.store.filesystem import open_location
 from gradnet.store.manifest import MANIFEST, StorePlan
 from gradnet.store.shard import Shard, check_size, open_shard, shard_name
 
@@ -19,43 +19,68 @@ class GradientStore:
     """Gradients of all samples of a data set, each at ``C`` candidate labels.
 
     Rows are sample-major: row ``s C + c`` belongs to the sample at position s of the
-    store. Shards are mapped into memory, so that only what is asked for is read; those
-    behind a URL are first copied to a temporary folder, each when it is first needed.
+    store. Shards are mapped into memory, so that only requested parts are read; those
+    behind a URL are downloaded to a temporary folder, each when it is first needed.
 
     Args:
-        place: a folder, or a URL that fsspec knows.
-        partial: open it though shards are missing; to read those is an error.
+        location: a folder, or a URL that fsspec knows.
+        partial: open it even if shards are missing; reading those raises.
 
     Raises:
-        GradnetError: there is no store, shards are missing, or one is truncated.
+        DamagedFileError: there is no store, shards are missing, or one is truncated.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from gradnet.store import StorePlan, write_store
+        >>> plan = StorePlan(2, labels_per_sample=1, num_logits=3, blocks={"fc": 4})
+        >>> def make_rows(start, stop):
+        ...     index = torch.arange(start, stop)
+        ...     yield {
+        ...         "block/fc": torch.ones(len(index), 4),
+        ...         "index": index,
+        ...         "label": index,
+        ...         "target": index,
+        ...         "logits": torch.zeros(len(index), 3),
+        ...     }
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_store(folder, plan, make_rows)
+        ...     store = GradientStore(folder)
+        ...     row = store.read(1, 2)
+        >>> store.num_samples, store.blocks
+        (2, {'fc': 4})
+        >>> row["index"], row["block/fc"]
+        (tensor([1]), tensor([[1., 1., 1., 1.]]))
     """
 
-    def __init__(self, place: str, partial: bool = False) -> None:
-        self.place = place
+    def __init__(self, location: str, partial: bool = False) -> None:
+        self.location = location
         self._partial = partial
-        self._files = open_place(place)
+        self._files = open_location(location)
         sizes = self._files.sizes()
         if MANIFEST not in sizes:
-            raise GradnetError(f"{place} is no gradient store: it has no {MANIFEST}")
-        self.plan = StorePlan.from_manifest(self._files.read(MANIFEST), place)
+            raise DamagedFileError(
+                f"{location} is no gradient store: it has no {MANIFEST}"
+            )
+        self.plan = StorePlan.from_manifest(self._files.read(MANIFEST), location)
         missing = []
         for number in range(self.plan.num_shards):
             if shard_name(number) in sizes:
-                check_size(self.plan, number, sizes[shard_name(number)], place)
+                check_size(self.plan, number, sizes[shard_name(number)], location)
             else:
                 missing.append(number)
         self.missing = tuple(missing)
         if missing and not partial:
-            raise GradnetError(
-                f"{place} is not finished, {len(missing)} of {self.plan.num_shards} "
+            raise DamagedFileError(
+                f"{location} is not finished, {len(missing)} of {self.plan.num_shards} "
                 f"shards are missing: {_listed(missing)}; run again what wrote it, or "
                 "open what there is with partial=True"
             )
-        self._open = lru_cache(OPEN_SHARDS)(self._open_anew)
+        self._open = lru_cache(OPEN_SHARDS)(self._open_shard)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Processes that load data open the files themselves.
-        return GradientStore, (self.place, self._partial)
+        # Worker processes of a DataLoader open the files themselves.
+        return GradientStore, (self.location, self._partial)
 
     @property
     def blocks(self) -> Mapping[str, int]:
@@ -79,7 +104,7 @@ class GradientStore:
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        """All that made the gradients."""
+        """Everything that determines the gradients."""
         return self.plan.fingerprint
 
     def read(
@@ -88,7 +113,7 @@ class GradientStore:
         stop: int | None = None,
         blocks: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
-        """Rows ``start`` to ``stop``, copied to memory of their own; no checksums.
+        """Rows ``start`` to ``stop``, copied; checksums are not compared.
 
         Args:
             start: the first row.
@@ -100,13 +125,13 @@ class GradientStore:
             ``(rows,)``; ``logits`` ``(rows, K)``.
 
         Raises:
-            GradnetError: there are no such rows or blocks, or their shard is missing
-                or damaged.
+            InvalidInputError: there are no such rows or blocks.
+            DamagedFileError: their shard is missing or damaged.
         """
         stop = self.num_rows if stop is None else stop
         if not 0 <= start <= stop <= self.num_rows:
-            raise GradnetError(
-                f"rows {start} to {stop} were asked for; {self.place} has "
+            raise InvalidInputError(
+                f"rows {start} to {stop} were asked for; {self.location} has "
                 f"{self.num_rows}"
             )
         names = self._tensor_names(blocks)
@@ -135,14 +160,14 @@ class GradientStore:
             What :meth:`read` gives, but ``(n, C, ...)`` each.
 
         Raises:
-            GradnetError: there are no such samples or blocks, or their shard is missing
-                or damaged.
+            InvalidInputError: there are no such samples or blocks.
+            DamagedFileError: their shard is missing or damaged.
         """
         wanted = torch.as_tensor(samples, dtype=torch.long)
         if wanted.numel() and not 0 <= wanted.min() <= wanted.max() < self.num_samples:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"samples {int(wanted.min())} to {int(wanted.max())} were asked for; "
-                f"{self.place} has {self.num_samples}"
+                f"{self.location} has {self.num_samples}"
             )
         names = self._tensor_names(blocks)
         shard = wanted // self.plan.samples_per_shard
@@ -162,31 +187,31 @@ class GradientStore:
     def shards(
         self, blocks: Sequence[str] | None = None, verify: bool = True
     ) -> Iterator[dict[str, Tensor]]:
-        """All rows that there are, in order, a shard at a time.
+        """All stored rows in order, a shard at a time.
 
-        The tensors are mapped from the file: what is done to them in place is neither
-        written nor seen by other readers.
+        The tensors are mapped copy-on-write: changing them in place changes neither the
+        file nor what other readers see.
 
         Args:
             blocks: as for :meth:`read`.
-            verify: compare each shard with its checksum, for which all of it is read.
+            verify: compare each shard with its checksum, which reads all of it.
 
         Yields:
             What :meth:`read` returns.
 
         Raises:
-            GradnetError: a shard is damaged.
+            DamagedFileError: a shard is damaged.
         """
         names = self._tensor_names(blocks)
         for number in self.present:
-            shard = self._open_anew(number)
+            shard = self._open_shard(number)
             if verify:
                 shard.verify()
             yield {name: shard.tensors[name] for name in names}
 
     @property
     def present(self) -> list[int]:
-        """Numbers of the shards that are there."""
+        """Numbers of the shards that are present."""
         missing = set(self.missing)
         return [n for n in range(self.plan.num_shards) if n not in missing]
 
@@ -194,15 +219,15 @@ class GradientStore:
         """Read everything and compare it with the checksums.
 
         Raises:
-            GradnetError: names the first shard that is damaged.
+            DamagedFileError: names the first shard that is damaged.
         """
         for number in self.present:
-            self._open_anew(number).verify()
+            self._open_shard(number).verify()
 
-    def _open_anew(self, number: int) -> Shard:
+    def _open_shard(self, number: int) -> Shard:
         if number in self.missing:
-            raise GradnetError(
-                f"{shard_name(number)} is missing in {self.place}; run again what "
+            raise DamagedFileError(
+                f"{shard_name(number)} is missing in {self.location}; run again what "
                 "wrote it"
             )
         path = self._files.local_path(shard_name(number))
@@ -212,8 +237,8 @@ class GradientStore:
         chosen = self.blocks if blocks is None else blocks
         for name in chosen:
             if name not in self.blocks:
-                raise GradnetError(
-                    f"{self.place} has no block {name!r}; it has: "
+                raise InvalidInputError(
+                    f"{self.location} has no block {name!r}; it has: "
                     + ", ".join(self.blocks)
                 )
         wanted = {f"block/{name}" for name in chosen}
@@ -224,7 +249,7 @@ class GradientStore:
         ]
 
 
-def _listed(numbers: Sequence[int], most: int = 5) -> str:
-    names = [shard_name(number) for number in numbers[:most]]
-    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+def _listed(numbers: Sequence[int], max_listed: int = 5) -> str:
+    names = [shard_name(number) for number in numbers[:max_listed]]
+    more = f" and {len(numbers) - max_listed} more" if len(numbers) > max_listed else ""
     return ", ".join(names) + more

@@ -11,12 +11,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError
 from gradnet.store.manifest import StorePlan
 
 METADATA = "gradnet"
 REMEDY = (
-    "delete it and run again what wrote the store: only this shard is then made anew"
+    "delete it and run again what wrote the store: only this shard is then rewritten"
 )
 SAFETENSORS_DTYPES = {
     torch.int64: "I64",
@@ -34,7 +34,7 @@ class Shard:
         path: of the file.
         samples: which samples it holds.
         tensors: name -> tensor, as :attr:`StorePlan.tensors` names them.
-        crc32: of the data, as it was when it was written, in hexadecimal.
+        crc32: of the data, when it was written, in hexadecimal.
     """
 
     path: Path
@@ -46,13 +46,13 @@ class Shard:
         """Read all of it and compare with the checksum.
 
         Raises:
-            GradnetError: some bytes are not those that were written.
+            DamagedFileError: some bytes are not those that were written.
         """
         checksum = 0
         for tensor in self.tensors.values():
             checksum = zlib.crc32(memory_of(tensor), checksum)
         if f"{checksum:08x}" != self.crc32:
-            raise GradnetError(
+            raise DamagedFileError(
                 f"{self.path} is damaged: its checksum is {checksum:08x}, it was "
                 f"{self.crc32} when it was written; {REMEDY}"
             )
@@ -79,7 +79,7 @@ def shard_views(plan: StorePlan, number: int, buffer: Tensor) -> dict[str, Tenso
 
 
 def shard_header(plan: StorePlan, number: int, crc32: int) -> bytes:
-    """What stands before the data in a shard's file: nothing that a rerun changes."""
+    """The header of a shard's file, the same in every run."""
     # The library's save_file would leave nameless files behind when it is killed, and
     # writes the keys of its metadata in random order.
     rows, end = plan.shard_rows(number), 0
@@ -108,26 +108,26 @@ def shard_size(plan: StorePlan, number: int) -> int:
     return len(header) + plan.shard_rows(number) * plan.row_bytes
 
 
-def check_size(plan: StorePlan, number: int, size: int, place: str) -> None:
-    """Raise where the file of a shard has not the size that was planned.
+def check_size(plan: StorePlan, number: int, size: int, location: str) -> None:
+    """Check that the file of a shard has the planned size.
 
     Raises:
-        GradnetError: names the shard and both sizes.
+        DamagedFileError: names the shard and both sizes.
     """
     expected = shard_size(plan, number)
     if size != expected:
-        raise GradnetError(
-            f"{shard_name(number)} in {place} is damaged: it has {size:,} bytes of "
+        raise DamagedFileError(
+            f"{shard_name(number)} in {location} is damaged: it has {size:,} bytes of "
             f"{expected:,}; {REMEDY}"
         )
 
 
 def open_shard(path: Path, plan: StorePlan, number: int) -> Shard:
-    """Map a shard's file; nothing of its data is read.
+    """Map a shard's file into memory, without reading its data.
 
     Raises:
-        GradnetError: it is truncated, no safetensors file, or not the shard ``number``
-            of this store.
+        DamagedFileError: it is truncated, no safetensors file, or not the shard
+            ``number`` of this store.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -135,7 +135,9 @@ def open_shard(path: Path, plan: StorePlan, number: int) -> Shard:
             tensors = {name: file.get_tensor(name) for name in plan.tensors}
         checksum = about["crc32"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise GradnetError(f"{path} is no whole shard ({error}); {REMEDY}") from None
+        raise DamagedFileError(
+            f"{path} is no whole shard ({error}); {REMEDY}"
+        ) from None
     samples, rows = plan.shard_samples(number), plan.shard_rows(number)
     if (
         about.get("manifest") != plan.digest
@@ -145,9 +147,8 @@ def open_shard(path: Path, plan: StorePlan, number: int) -> Shard:
             for name, (shape, dtype) in plan.tensors.items()
         )
     ):
-        raise GradnetError(
-            f"{path} is not shard {number} of this store, though it has its name; "
-            + REMEDY
+        raise DamagedFileError(
+            f"{path} is not shard {number} of this store, despite its name; " + REMEDY
         )
     return Shard(path, samples, tensors, checksum)
 

@@ -1,16 +1,17 @@
-"""Writing of a store, shard by shard; what a kill interrupts, the next run ends."""
+"""Writing a store shard by shard; a run that was killed is continued by the next."""
 
 import json
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gradnet.errors import GradnetError
-from gradnet.store.filesystem import Lock, Place, open_place
+from gradnet.errors import BusyError, GradnetError, InvalidInputError
+from gradnet.store.filesystem import Location, open_location
 from gradnet.store.manifest import MANIFEST, StorePlan, readable_bytes
 from gradnet.store.shard import (
     check_size,
@@ -24,20 +25,20 @@ from gradnet.store.shard import (
 Rows = Mapping[str, Tensor]
 MakeRows = Callable[[int, int], Iterable[Rows]]
 
-# Numbers that are copied and checked at once: they stay in the cache, and torch gives
-# them to one thread, which does not wait for another that shares its core.
-PIECE = 32_768
+# Numbers that are copied and checked at once: few enough to stay in the cache, and for
+# torch to use one thread, which then never waits for another on the same core.
+COPY_SIZE = 32_768
 
 
 @dataclass(frozen=True)
 class Survey:
-    """How far a store is.
+    """What is still missing in a store.
 
     Attributes:
         missing: numbers of the shards that are still to be written.
         samples: how many samples those have.
         bytes: of their files.
-        free_bytes: at the place; None where that is not known.
+        free_bytes: at the location; None if unknown.
     """
 
     missing: tuple[int, ...]
@@ -47,24 +48,24 @@ class Survey:
 
 
 def survey(
-    place: str, plan: StorePlan, shards: tuple[int, int] | None = None
+    location: str, plan: StorePlan, shards: tuple[int, int] | None = None
 ) -> Survey:
     """What :func:`write_store` would have to do; nothing is written.
 
     Args:
-        place: of the store; it need not exist.
+        location: of the store, a folder or a URL; it need not exist.
         plan: what the store shall hold.
         shards: as for :func:`write_store`.
 
     Raises:
-        GradnetError: a store with another plan stands there, a finished shard is
+        GradnetError: there is a store of another plan, a finished shard is
             truncated, or there is no such share of the shards.
     """
-    return _survey(open_place(place), plan, shards)
+    return _survey(open_location(location), plan, shards)
 
 
 def write_store(
-    place: str,
+    location: str,
     plan: StorePlan,
     make_rows: MakeRows,
     shards: tuple[int, int] | None = None,
@@ -72,17 +73,17 @@ def write_store(
 ) -> None:
     """Write the shards of a store that are not there yet.
 
-    A shard is put together in memory, which takes as much as a shard and a chunk of
-    rows, written to a temporary name, flushed to the disk and renamed. Whenever the
-    process is killed, finished shards stay, and the store that the next run ends has
-    the same bytes as one that was never interrupted, if ``make_rows`` gives the same
-    rows.
+    A shard is assembled in memory (which takes the size of a shard and of a chunk of
+    rows), written under a temporary name, flushed to the disk and renamed. If the
+    process is killed, finished shards are kept, and the store that the next run
+    completes has the same bytes as one that was never interrupted, provided that
+    ``make_rows`` gives the same rows.
 
-    Several runs can share the work by ``shards``. In a local folder, two runs never
-    write the same shard: the second ends with an error. Behind a URL nothing is locked.
+    Several runs can divide the work by ``shards``. In a local folder, two runs never
+    write the same shard: the second raises BusyError. Behind a URL nothing is locked.
 
     Args:
-        place: a folder, or a URL that fsspec knows.
+        location: a folder, or a URL that fsspec knows.
         plan: what the store shall hold.
         make_rows: is called with ``start, stop`` and yields the rows of these samples
             in order, any number n of samples at a time: ``block/<name>`` ``(n C, D)``
@@ -94,15 +95,15 @@ def write_store(
 
     Raises:
         GradnetError: the store was made with another plan (the first field that differs
-            is named), does not fit the free space, is being written by another run, or
-            cannot be written; rows have another shape or dtype than planned, or are not
-            finite.
+            is named), does not fit the free space, or cannot be written;
+            rows have another shape or dtype than planned, or are not finite.
+        BusyError: another run is writing one of these shards.
     """
-    files = open_place(place)
+    files = open_location(location)
     found = _survey(files, plan, shards)
     if found.free_bytes is not None and found.bytes > found.free_bytes:
         raise GradnetError(
-            f"{place} has {readable_bytes(found.free_bytes)} free, the store needs "
+            f"{location} has {readable_bytes(found.free_bytes)} free, the store needs "
             f"{readable_bytes(found.bytes)} more; free some space, or store fewer "
             "samples, labels or coordinates, or a smaller dtype"
         )
@@ -113,7 +114,7 @@ def write_store(
 
 
 def _write_missing(
-    files: Place,
+    files: Location,
     plan: StorePlan,
     missing: tuple[int, ...],
     make_rows: MakeRows,
@@ -121,25 +122,20 @@ def _write_missing(
 ) -> None:
     max_rows = max(map(plan.shard_rows, missing))
     buffer = torch.empty(max_rows * plan.row_bytes, dtype=torch.uint8)
-    held: Lock | None = None
-    try:
+    with ExitStack() as held:
         for number in missing:
-            # The next lock before the last is given back: a second run on the same
-            # shards finds no gap to slip in.
-            following = files.lock(_lock_name(number))
-            if held is not None:
-                held.release()
-            held = following
+            # The next lock is acquired before the last is released, so that a second
+            # run on the same shards never finds all of them unlocked.
+            lock = files.lock(_lock_name(number))
+            held.close()
+            held.enter_context(lock)
             if not files.exists(shard_name(number)):
                 _write_shard(files, plan, number, buffer, make_rows, on_progress)
-            else:  # by another run, since the survey
+            else:  # written by another run since the survey
                 on_progress(len(plan.shard_samples(number)))
-    finally:
-        if held is not None:
-            held.release()
 
 
-def _survey(files: Place, plan: StorePlan, shards: tuple[int, int] | None) -> Survey:
+def _survey(files: Location, plan: StorePlan, shards: tuple[int, int] | None) -> Survey:
     sizes = files.sizes()
     if MANIFEST in sizes:
         stored = StorePlan.from_manifest(files.read(MANIFEST), files.name)
@@ -149,7 +145,7 @@ def _survey(files: Place, plan: StorePlan, shards: tuple[int, int] | None) -> Su
         size = sizes.get(shard_name(number))
         if size is None:
             missing.append(number)
-            # What a killed writer left of it will be deleted before it is written.
+            # Temporary files of a killed writer are deleted before it is written.
             stale = [n for n in sizes if n.startswith(f"{shard_name(number)}.")]
             free = None if free is None else free + sum(sizes[n] for n in stale)
         else:
@@ -165,7 +161,7 @@ def _survey(files: Place, plan: StorePlan, shards: tuple[int, int] | None) -> Su
 def _share(plan: StorePlan, shards: tuple[int, int] | None) -> range:
     first, step = shards or (0, 1)
     if not 0 <= first < step:
-        raise GradnetError(
+        raise InvalidInputError(
             f"there is no share {first} of {step}: shares go from 0 to n - 1 of n"
         )
     return range(first, plan.num_shards, step)
@@ -175,38 +171,35 @@ def _lock_name(number: int) -> str:
     return shard_name(number).removesuffix(".safetensors")
 
 
-def _write_manifest(files: Place, plan: StorePlan) -> None:
-    """Write it where there is none; refuse one of another plan."""
+def _write_manifest(files: Location, plan: StorePlan) -> None:
+    """Write the manifest if there is none; check that an existing one fits."""
     sizes = files.sizes()
     if MANIFEST in sizes and not any(n.startswith(f"{MANIFEST}.") for n in sizes):
         return
-    lock = files.lock(MANIFEST, wait=True)
-    try:
-        if files.exists(MANIFEST):  # by another run, meanwhile
+    with files.lock(MANIFEST, wait=True):
+        if files.exists(MANIFEST):  # written by another run since
             stored = StorePlan.from_manifest(files.read(MANIFEST), files.name)
             plan.check_compatible(stored, files.name)
         else:
             text = json.dumps(plan.manifest, indent=2) + "\n"
             files.write(MANIFEST, [text.encode()])
-    finally:
-        lock.release()
 
 
 def _remove_stale_locks(
-    files: Place, plan: StorePlan, shards: tuple[int, int] | None
+    files: Location, plan: StorePlan, shards: tuple[int, int] | None
 ) -> None:
     """Remove the lock files of finished shards that a kill left behind."""
     sizes = files.sizes()
     for number in _share(plan, shards):
         if shard_name(number) in sizes and f"{_lock_name(number)}.lock" in sizes:
-            try:
-                files.lock(_lock_name(number)).release()
-            except GradnetError:
-                continue  # it is not dead
+            # Acquiring and releasing a lock deletes its file; one that is held is
+            # not stale.
+            with suppress(BusyError), files.lock(_lock_name(number)):
+                pass
 
 
 def _write_shard(
-    files: Place,
+    files: Location,
     plan: StorePlan,
     number: int,
     buffer: Tensor,
@@ -264,12 +257,14 @@ def _check_chunk(plan: StorePlan, chunk: Rows) -> int:
 
 
 def _copy(target: Tensor, source: Tensor) -> bool:
-    """Copy rows; whether all of them are finite."""
+    """Copy rows; return whether all of them are finite."""
     is_float, finite = target.is_floating_point(), True
     flat = source.detach().cpu().reshape(-1)
-    for to, of in zip(target.view(-1).split(PIECE), flat.split(PIECE), strict=True):
+    for to, of in zip(
+        target.view(-1).split(COPY_SIZE), flat.split(COPY_SIZE), strict=True
+    ):
         to.copy_(of)
-        # Least and largest take no memory of their own, and both pass NaN on.
+        # Minimum and maximum need no memory of their own, and both propagate NaN.
         if is_float and not all(math.isfinite(end.item()) for end in to.aminmax()):
             finite = False
     return finite
@@ -280,5 +275,5 @@ def _not_finite(name: str, rows: Rows) -> str:
     return (
         f"{name} of sample {int(rows['index'][row])} at label "
         f"{int(rows['label'][row])} is not finite in {rows[name].dtype}; leave the "
-        "sample out, mend the network, or choose a wider dtype"
+        "sample out, correct the network, or choose a wider dtype"
     )

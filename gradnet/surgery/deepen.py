@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gradnet.core.reproducibility import isolated_randomness
 from gradnet.errors import GradnetError
 from gradnet.surgery.edit import Edit, certify, layer_of
-from gradnet.surgery.insert import refuse_inexact
+from gradnet.surgery.insert import check_exact
 from gradnet.surgery.placement import (
     WEIGHTED,
     fresh_names,
@@ -64,7 +64,7 @@ def deepen(
     learns slowly: let the probe be large enough.
 
     Args:
-        model: left as it is.
+        model: not modified.
         after: an activation, or a linear or convolution layer with its activation (and
             BatchNorm) next to it in an ``nn.Sequential``.
         probe: inputs ``(N, ...)`` of the network.
@@ -74,16 +74,26 @@ def deepen(
         initialization: ``identity``, or ``random`` for the control, which is not exact:
             normal weights after Kaiming He, zero biases, an ordinary BatchNorm.
         generator: of the random weights, on the CPU; default: torch's own.
-        exact: refuse what changes the network's function.
+        exact: raise if the edit changes the network's function.
 
     Raises:
         GradnetError: no such layer, no activation there, one that does not run exactly
             once, other outputs, or (``exact``) it is not idempotent.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> edit = deepen(model, "1", probe=torch.ones(2, 4))
+        >>> [type(layer).__name__ for layer in edit.model]
+        ['Linear', 'ReLU', 'Linear', 'ReLU', 'Linear']
+        >>> edit.certificate.preserves(1e-5)
+        True
     """
     exact = exact and initialization == "identity"
     name = _activation_of(model, after)
     if exact:
-        _refuse_other_activations(layer_of(model, name), name)
+        _check_idempotent(layer_of(model, name), name)
     edited = copy.deepcopy(model)
     layers, names = _new_layers(
         edited, name, probe, batch_norm, kernel_size, initialization, generator
@@ -91,7 +101,7 @@ def deepen(
     edit = certify(model, edited, place_after(edited, name, layers, names), probe)
     if exact:
         remedy = "compute in full precision (no TF32), name another layer"
-        refuse_inexact(edit, "a deeper layer", name, remedy)
+        check_exact(edit, "a deeper layer", name, remedy)
     return edit
 
 
@@ -129,7 +139,7 @@ def _new_layers(
     return layers, _names(model, name, weighted, norm, layers)
 
 
-def _refuse_other_activations(activation: nn.Module, name: str) -> None:
+def _check_idempotent(activation: nn.Module, name: str) -> None:
     if type(activation) not in IDEMPOTENT:
         raise GradnetError(
             f"{type(activation).__name__} {name!r} changes its own output, so a layer "

@@ -1,4 +1,4 @@
-"""What an edit of a network is: the new network, where its entries come from, a proof.
+"""Edits: the new network, where its entries come from, and a certificate.
 
 An edit never touches the network that it is given: it returns another, which shares no
 memory with it.
@@ -34,7 +34,7 @@ class Origin:
     gradient_scale: Mapping[int, Tensor] = field(default_factory=dict)
 
     def gather(self, old: Tensor) -> Tensor:
-        """The source's entries at their new places, unscaled; zero where new."""
+        """The source's entries at their new indices, unscaled; zero where new."""
         new = old.clone()
         for dimension, index in self.indices.items():
             index = index.to(old.device)

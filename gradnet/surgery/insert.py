@@ -30,18 +30,26 @@ def insert_block(
     ``a`` becomes an ``nn.Sequential`` of itself, ``a.a``, and the block.
 
     Args:
-        model: left as it is.
+        model: not modified.
         after: the layer, as ``named_modules`` gives it.
         block: what a copy is inserted of, in the network's mode and in the type and on
             the device of what passes; it must keep the shape of that.
         probe: inputs ``(N, ...)`` of the network, to try it on.
         name: of the block among its siblings; default: the next number among numbers,
             else after its class.
-        exact: refuse a block that changes the network's function.
+        exact: raise for a block that changes the network's function.
 
     Raises:
         GradnetError: no such layer, it runs more than once or gives no tensor, the name
             is taken, or the block changes the shape or (``exact``) the function.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> edit = insert_block(model, "1", nn.Identity(), probe=torch.ones(2, 4))
+        >>> [type(layer).__name__ for layer in edit.model]
+        ['Linear', 'ReLU', 'Identity', 'Linear']
     """
     layer_of(model, after)
     edited = copy.deepcopy(model)
@@ -50,7 +58,7 @@ def insert_block(
     origins = place_after(edited, after, [new], None if name is None else [name])
     edit = certify(model, edited, origins, probe)
     if exact:
-        refuse_inexact(edit, _kind(block), after, _remedy_of_a_block(passing))
+        check_exact(edit, _kind(block), after, _remedy_of_a_block(passing))
     return edit
 
 
@@ -66,12 +74,12 @@ def append_block(
     """Put a block at the end of an ``nn.Sequential``.
 
     Args:
-        model: left as it is.
+        model: not modified.
         container: the ``nn.Sequential``; ``""`` is the network itself.
         block: see :func:`insert_block`; so are the others.
         probe: inputs ``(N, ...)`` of the network.
         name: of the block among its siblings.
-        exact: refuse a block that changes the network's function.
+        exact: raise for a block that changes the network's function.
 
     Raises:
         GradnetError: as :func:`insert_block` does, or the container is no plain
@@ -90,7 +98,7 @@ def append_block(
     origins = place_at_the_end(edited, container, new, name)
     edit = certify(model, edited, origins, probe)
     if exact:
-        refuse_inexact(edit, _kind(block), container, _remedy_of_a_block(passing))
+        check_exact(edit, _kind(block), container, _remedy_of_a_block(passing))
     return edit
 
 
@@ -98,7 +106,7 @@ def zero_last_layer(branch: nn.Module) -> nn.Module:
     """Let a residual branch ``F`` of ``x + F(x)`` start as zero, in place.
 
     The weight and the bias of its last layer with parameters become zero; the others
-    stay as they are, for with two layers at zero neither would ever get a gradient.
+    stay unchanged, for with two layers at zero neither would ever get a gradient.
     "Last" is the order in which the layers were registered, so give the branch alone:
     a shortcut that has parameters of its own would count too.
 
@@ -131,8 +139,8 @@ def zero_last_layer(branch: nn.Module) -> nn.Module:
     return branch
 
 
-def refuse_inexact(edit: Edit, what: str, where: str, remedy: str) -> None:
-    """Refuse an edit that changes the logits by more than rounding.
+def check_exact(edit: Edit, what: str, where: str, remedy: str) -> None:
+    """Raise for an edit that changes the logits by more than rounding.
 
     Raises:
         GradnetError: it names the new layers, the change and the remedy.

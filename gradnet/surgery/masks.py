@@ -81,7 +81,7 @@ def with_masks(model: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
     """A copy whose weights have masks.
 
     Args:
-        model: without masks; left as it is.
+        model: without masks; not modified.
         kept: weight name -> which entries to keep, bool ``(*shape)``.
     """
     model = copy.deepcopy(model)

@@ -25,11 +25,11 @@ POWERS = {
 def transfer_optimizer(optimizer: AnyOptimizer, edit: Edit) -> AnyOptimizer:
     """The optimizer of the network before an edit, for the network after it.
 
-    It has the same groups with the same settings (schedulers must be made anew), over
-    the parameters of ``edit.model`` that require gradients:
+    It has the same groups with the same settings (create schedulers
+    again), over the parameters of ``edit.model`` that require gradients:
 
     * A parameter with a source stays in its source's group. Its moments are the
-      source's at the entries' new places, times the factor by which the edit changed
+      source's at the entries' new indices, times the factor by which the edit changed
       the gradient (squared for second moments); steps are kept. RMSprop's momentum
       sums up gradients in units of their own root mean square, so the factor cancels
       but for its sign. Where weight decay is added to the gradient (not in AdamW), its
@@ -45,11 +45,22 @@ def transfer_optimizer(optimizer: AnyOptimizer, edit: Edit) -> AnyOptimizer:
       a vector (bias, scale) with vectors; where there is none, to the last group.
 
     Args:
-        optimizer: of ``edit.before``; SGD, Adam, AdamW or RMSprop; left as it is.
+        optimizer: of ``edit.before``; SGD, Adam, AdamW or RMSprop; not modified.
         edit: what was done.
 
     Raises:
         GradnetError: another optimizer, one of another network, or nothing to train.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from gradnet.surgery import widen
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        >>> edit = widen(model, "0", 5, probe=torch.ones(2, 4))
+        >>> optimizer = transfer_optimizer(optimizer, edit)
+        >>> optimizer.param_groups[0]["lr"], len(optimizer.param_groups[0]["params"])
+        (0.01, 4)
     """
     kind = type(optimizer)
     if kind not in POWERS:

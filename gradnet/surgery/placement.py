@@ -20,18 +20,18 @@ def output_of(
     """What a layer gives on a batch, and the weighted layer that ran last before it.
 
     Args:
-        model: left as it is.
+        model: not modified.
         name: the layer.
         probe: inputs ``(N, ...)`` of the network.
-        training: run it as it trains, but without dropout; not as it is evaluated.
+        training: run it in training mode (without dropout), not in evaluation mode.
 
     Raises:
         GradnetError: the network fails on the batch, or the layer does not run exactly
             once or gives no tensor.
     """
-    twin = copy.deepcopy(model)
-    if not training or not twin.training:
-        twin.train(training)
+    clone = copy.deepcopy(model)
+    if not training or not clone.training:
+        clone.train(training)
     outputs: list[object] = []
     weighted: list[nn.Module] = []
 
@@ -43,15 +43,15 @@ def output_of(
         if not outputs:
             weighted.append(layer)
 
-    for layer in twin.modules():
+    for layer in clone.modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd):
             layer.eval()
         if isinstance(layer, WEIGHTED):
             layer.register_forward_pre_hook(remember)
-    twin.get_submodule(name).register_forward_hook(record)
+    clone.get_submodule(name).register_forward_hook(record)
     try:
         with torch.no_grad(), isolated_randomness(), layerwise_attention():
-            twin(probe)
+            clone(probe)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise GradnetError(f"the network fails on the probe: {reason}") from None

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from gradnet.core.reproducibility import isolated_randomness
 from gradnet.surgery.channels.groups import ChannelGroup
-from gradnet.surgery.channels.streams import Place, Role
+from gradnet.surgery.channels.streams import ChannelSlice, Role
 from gradnet.surgery.edit import Origin, unchanged
 
 
@@ -56,7 +56,11 @@ def group_origins(
 
 
 def spread(
-    places: Sequence[Place], width: int, values: Tensor, size: int, rest: float = 1
+    places: Sequence[ChannelSlice],
+    width: int,
+    values: Tensor,
+    size: int,
+    rest: float = 1,
 ) -> Tensor:
     """Values of the new channels at their new indices along a dimension.
 
@@ -74,9 +78,9 @@ def spread(
 
 
 def _new_indices(
-    places: Sequence[Place], width: int, sources: Tensor, size: int
+    places: Sequence[ChannelSlice], width: int, sources: Tensor, size: int
 ) -> Tensor:
-    def at(place: Place) -> Tensor:
+    def at(place: ChannelSlice) -> Tensor:
         within = torch.arange(place.repeat)
         indices = place.offset + sources[:, None] * place.repeat + within
         return indices.masked_fill(sources[:, None] < 0, -1).flatten()
@@ -85,10 +89,10 @@ def _new_indices(
 
 
 def _joined(
-    places: Sequence[Place],
+    places: Sequence[ChannelSlice],
     width: int,
     others: Tensor,
-    values: Callable[[Place], Tensor],
+    values: Callable[[ChannelSlice], Tensor],
 ) -> Tensor:
     parts, end = [], 0
     for place in places:

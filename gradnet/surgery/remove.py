@@ -19,7 +19,7 @@ def remove_units(
     The function stays where those units contribute nothing; the certificate tells.
 
     Args:
-        model: any network that ``torch.fx`` can trace, left as it is.
+        model: any network that ``torch.fx`` can trace, not modified.
         layer: the name of a linear or convolutional layer.
         units: indices of units, each once.
         probe: inputs ``(N, ...)``, for the shapes and the certificate.
@@ -27,6 +27,14 @@ def remove_units(
     Raises:
         GradnetError: no such layer or unit, none would be left, a network that cannot
             be traced, or something in it that fixes the number of units.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> edit = remove_units(model, "0", [1], probe=torch.ones(2, 4))
+        >>> edit.model[0].out_features, edit.certificate.parameters
+        (2, (23, 16))
     """
     group = channel_group(model, layer, probe, exact=False)
     wrong = [unit for unit in units if not 0 <= unit < group.width]

@@ -36,7 +36,7 @@ def widen(
     once, by the same copies.
 
     Args:
-        model: any network that ``torch.fx`` can trace, left as it is.
+        model: any network that ``torch.fx`` can trace, not modified.
         layer: the name of a linear or convolutional layer.
         width: its units afterwards.
         probe: inputs ``(N, ...)``, for the shapes and the certificate.
@@ -48,12 +48,22 @@ def widen(
             is the baseline, and does not keep the function.
         noise: standard deviation of what is added to the outgoing weights of new
             copies, as a part of that of the weights before; origins do not tell it.
-        exact: refuse a split that would not keep the function; else the certificate
+        exact: raise for a split that does not keep the function; else the certificate
             tells the difference.
 
     Raises:
         GradnetError: no such layer, a width that is not larger, a network that cannot
             be traced, or something in it that fixes the number of units.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> edit = widen(model, "0", 5, probe=torch.ones(2, 4))
+        >>> edit.model[0].out_features, edit.model[2].in_features
+        (5, 5)
+        >>> edit.certificate.preserves(1e-5)
+        True
     """
     _check_arguments(initialization, noise)
     split = initialization == "split"

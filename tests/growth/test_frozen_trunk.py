@@ -14,7 +14,7 @@ from gradnet.errors import GradnetError
 from gradnet.growth.frozen_trunk import (
     BehindTrunkTask,
     TrunkOutputs,
-    between,
+    children_between,
     trunk_length,
 )
 from gradnet.models.resnet import ResNet
@@ -92,7 +92,7 @@ def test_a_partly_frozen_child_trains():
 
 def test_parts_of_a_network_are_its_own_children():
     model = make_model()
-    part = between(model, 1, 3)
+    part = children_between(model, 1, 3)
     assert list(dict(part.named_children())) == ["stem", "stem_relu"]
     assert part[0] is model.stem
 
@@ -105,10 +105,10 @@ def test_kept_outputs_are_those_of_the_trunk_at_any_indices(count):
     indices = samples.train[torch.randperm(len(samples.train))[:9]]
     with torch.no_grad():
         inputs = samples.augmentation.evaluate(samples.images[indices])
-        expected = between(copy.deepcopy(model).eval(), 0, 6)(inputs)
+        expected = children_between(copy.deepcopy(model).eval(), 0, 6)(inputs)
     assert_same(trunk[indices], expected)
     assert not trunk[indices].requires_grad
-    part = between(model, 0, 6)
+    part = children_between(model, 0, 6)
     each = forward_flops(part, samples.augmentation.evaluate(samples.images[:1]))
     assert trunk.flops == len(samples.train) * each
 
@@ -129,7 +129,7 @@ def test_a_shorter_trunk_is_computed_anew():
     trunk, expected = TrunkOutputs(samples), TrunkOutputs(samples)
     trunk.advance(model, 8)
     with torch.no_grad():
-        for parameter in between(model, 5, 8).parameters():
+        for parameter in children_between(model, 5, 8).parameters():
             parameter += 1
     trunk.advance(model, 5)
     expected.advance(model, 5)

@@ -7,13 +7,13 @@ from torch import nn
 from gradnet.curvature.diagonal import hessian_diagonal
 from gradnet.errors import GradnetError
 from gradnet.growth.saliency import (
-    chance,
-    damage,
     deletion_curve,
-    magnitude,
+    magnitude_scores,
+    prune_lowest,
+    random_scores,
     remove_weakest_units,
     unit_scores,
-    without_weakest,
+    weight_saliencies,
 )
 from gradnet.models import build_model
 
@@ -35,7 +35,9 @@ def squared_error(model, x, y):
 
 def test_one_deleted_weight_of_a_quadratic_costs_what_is_predicted():
     model, x, y = at_the_minimum()
-    saliencies = damage(model, hessian_diagonal(model, x, y, "squared_error"))
+    saliencies = weight_saliencies(
+        model, hessian_diagonal(model, x, y, "squared_error")
+    )
     order = saliencies["0.weight"].flatten().sort().values
     curve = deletion_curve(
         model,
@@ -57,7 +59,9 @@ def test_one_deleted_weight_of_a_quadratic_costs_what_is_predicted():
 
 def test_every_single_weight_does():
     model, x, y = at_the_minimum()
-    saliencies = damage(model, hessian_diagonal(model, x, y, "squared_error"))
+    saliencies = weight_saliencies(
+        model, hessian_diagonal(model, x, y, "squared_error")
+    )
     before = squared_error(model, x, y)
     for place in range(12):
         pruned = nn.Sequential(nn.Linear(6, 2, bias=False)).double()
@@ -77,15 +81,15 @@ ALL = {name: torch.ones_like(score, dtype=torch.bool) for name, score in SCORES.
 
 
 def test_the_lowest_go_first_of_all_or_layer_by_layer():
-    kept = without_weakest(SCORES, ALL, 0.5)
+    kept = prune_lowest(SCORES, ALL, 0.5)
     assert kept["a"].tolist() == [[False, True], [False, True]]
     assert kept["b"].tolist() == [False, True, True, False]
-    again = without_weakest(SCORES, kept, 0.25)
+    again = prune_lowest(SCORES, kept, 0.25)
     assert again["b"].tolist() == [False, True, False, False]
     assert torch.equal(again["a"], kept["a"])
-    layered = without_weakest(SCORES, ALL, 0.5, "layer")
+    layered = prune_lowest(SCORES, ALL, 0.5, "layer")
     assert layered["b"].tolist() == [False, True, True, False]
-    layered = without_weakest(SCORES, ALL, 0.25, "layer")
+    layered = prune_lowest(SCORES, ALL, 0.25, "layer")
     assert layered["a"].tolist() == [[False, True], [True, True]]
     assert all(mask.all() for mask in ALL.values())
 
@@ -94,20 +98,20 @@ def test_the_number_is_rounded_down_and_equal_scores_keep_to_it():
     same = {"a": torch.zeros(100)}
     whole = {"a": torch.ones(100, dtype=torch.bool)}
     for fraction, left in ((0.29, 71), (0.999, 1), (1, 0), (0, 100), (0.005, 100)):
-        assert int(without_weakest(same, whole, fraction)["a"].sum()) == left
+        assert int(prune_lowest(same, whole, fraction)["a"].sum()) == left
     for fraction in (-0.1, 1.1):
         with pytest.raises(GradnetError, match="fraction to delete"):
-            without_weakest(same, whole, fraction)
+            prune_lowest(same, whole, fraction)
 
 
 def test_the_baselines():
     torch.manual_seed(0)
     model = build_model("mlp", image_size=4, hidden=[5])
-    weights = magnitude(model)
+    weights = magnitude_scores(model)
     assert list(weights) == ["linear0.weight", "linear1.weight"]
     for name, score in weights.items():
         assert torch.equal(score, model.get_parameter(name).detach() ** 2 / 2)
-    draws = [chance(model, torch.manual_seed(seed)) for seed in (0, 0, 1)]
+    draws = [random_scores(model, torch.manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(draws[0]["linear0.weight"], draws[1]["linear0.weight"])
     assert not torch.equal(draws[0]["linear0.weight"], draws[2]["linear0.weight"])
 
@@ -116,7 +120,7 @@ def test_a_unit_counts_what_goes_out_of_it_and_is_really_gone():
     torch.manual_seed(0)
     model = build_model("cnn-small", width=4, num_classes=3).eval()
     probe = torch.randn(6, 1, 8, 8)
-    scores = magnitude(model)
+    scores = magnitude_scores(model)
     of_units = unit_scores(model, "conv1", scores, probe)
     # The flatten lays 2 x 2 places of each of the 4 channels side by side.
     columns = scores["linear.weight"].reshape(3, 4, -1)
@@ -137,4 +141,4 @@ def test_a_unit_counts_what_goes_out_of_it_and_is_really_gone():
 def test_the_last_layer_has_no_units_to_remove():
     model = build_model("mlp", image_size=4, hidden=[5])
     with pytest.raises(GradnetError, match="output"):
-        unit_scores(model, "linear1", magnitude(model), torch.randn(2, 1, 4, 4))
+        unit_scores(model, "linear1", magnitude_scores(model), torch.randn(2, 1, 4, 4))

@@ -59,20 +59,20 @@ def test_manifest_round_trip(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"num_samples": 24}, "num_samples = 23, this run has 24"),
-        ({"labels_per_sample": 3}, "labels_per_sample = 2, this run has 3"),
-        ({"num_logits": 4}, "num_logits = 3, this run has 4"),
-        ({"blocks": {"conv": 6, "": 3}}, "blocks.conv = 5, this run has 6"),
-        ({"blocks": {"conv": 5}}, r"blocks\. = 3, this run has nothing"),
+        ({"num_samples": 24}, "num_samples was 23, now 24"),
+        ({"labels_per_sample": 3}, "labels_per_sample was 2, now 3"),
+        ({"num_logits": 4}, "num_logits was 3, now 4"),
+        ({"blocks": {"conv": 6, "": 3}}, "blocks.conv was 5, now 6"),
+        ({"blocks": {"conv": 5}}, r"blocks\. was 3, now None"),
         (
             {"blocks": {"conv": 5, "": 3, "new": 1}},
-            "blocks.new = nothing, this run has 1",
+            "blocks.new was None, now 1",
         ),
-        ({"dtype": torch.float16}, 'dtype = "float32", this run has "float16"'),
-        ({"shard_bytes": 77}, "shard_bytes = .*, this run has 77"),
+        ({"dtype": torch.float16}, "dtype was 'float32', now 'float16'"),
+        ({"shard_bytes": 77}, "shard_bytes was .*, now 77"),
         (
-            {"fingerprint": {"data": {"order": [0, 2], "name": "x"}, "weights": "abc"}},
-            'fingerprint.data.name = "made up", this run has "x"',
+            {"fingerprint": {"data": {"name": "x", "order": [0, 2]}, "weights": "abc"}},
+            "fingerprint.data.name was 'made up', now 'x'",
         ),
         (
             {
@@ -81,13 +81,13 @@ def test_manifest_round_trip(dtype: torch.dtype) -> None:
                     "data": {"name": "made up", "order": [0, 2]},
                 }
             },
-            "fingerprint.data.order.1 = 1, this run has 2",
+            "fingerprint.data.order was \\[0, 1\\], now \\[0, 2\\]",
         ),
         (
             {"fingerprint": {"weights": "abc", "data": 1}},
-            r'fingerprint.data = \{"name": "made up".*\}, this run has 1',
+            r"fingerprint.data was \{'name': 'made up'.*\}, now 1",
         ),
-        ({"fingerprint": {}}, 'fingerprint.weights = "abc", this run has nothing'),
+        ({"fingerprint": {}}, "fingerprint.weights was 'abc', now None"),
     ],
 )
 def test_first_field_that_differs_is_named(
@@ -97,7 +97,9 @@ def test_first_field_that_differs_is_named(
     shard_bytes = {"shard_bytes": stored.shard_bytes}
     other = make_plan(**shard_bytes | changes)
     assert other.digest != stored.digest
-    with pytest.raises(GradnetError, match=f"here was made with {message};"):
+    with pytest.raises(
+        GradnetError, match=f"here was made with other settings: {message};"
+    ):
         other.check_compatible(stored, "here")
 
 

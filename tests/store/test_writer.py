@@ -22,8 +22,8 @@ from torch import Tensor
 
 from gradnet.core import files
 from gradnet.errors import GradnetError
-from gradnet.store import filesystem as places
-from gradnet.store.filesystem import FileLock
+from gradnet.store import filesystem
+from gradnet.store.locks import LockedFile
 from gradnet.store.manifest import MANIFEST
 from gradnet.store.shard import shard_name, shard_size
 from gradnet.store.writer import survey, write_store
@@ -85,7 +85,7 @@ def test_finished_shards_are_not_asked_for_again(tmp_path: Path) -> None:
 def test_store_of_another_plan_is_refused_and_left(tmp_path: Path) -> None:
     write(tmp_path, shards=(0, 2))
     before = contents(tmp_path)
-    with pytest.raises(GradnetError, match='made with fingerprint.weights = "abc"'):
+    with pytest.raises(GradnetError, match="settings: fingerprint.weights was 'abc'"):
         write(tmp_path, make_plan(fingerprint={"weights": "abd"}))
     assert contents(tmp_path) == before
 
@@ -93,15 +93,15 @@ def test_store_of_another_plan_is_refused_and_left(tmp_path: Path) -> None:
 def test_manifest_that_another_run_wrote_meanwhile_is_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = places.LocalPlace.lock
+    lock = filesystem.LocalFolder.lock
 
-    def other_was_first(self: Any, name: str, wait: bool = False) -> FileLock:
-        monkeypatch.setattr(places.LocalPlace, "lock", lock)
+    def other_was_first(self: Any, name: str, wait: bool = False) -> LockedFile:
+        monkeypatch.setattr(filesystem.LocalFolder, "lock", lock)
         write(tmp_path, make_plan(num_logits=4), shards=(5, 6))
         return lock(self, name, wait)
 
-    monkeypatch.setattr(places.LocalPlace, "lock", other_was_first)
-    with pytest.raises(GradnetError, match="made with num_logits = 4, this run has 3"):
+    monkeypatch.setattr(filesystem.LocalFolder, "lock", other_was_first)
+    with pytest.raises(GradnetError, match="num_logits was 4, now 3"):
         write(tmp_path)
     assert list(contents(tmp_path)) == [MANIFEST, shard_name(5)]
 
@@ -241,18 +241,18 @@ def test_second_run_on_a_store_ends(tmp_path: Path, whole: dict[str, bytes]) -> 
 def test_second_run_finds_no_gap_between_shards(
     tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, refused = FileLock.release, []
+    release, refused = LockedFile.release, []
 
-    def released(lock: FileLock) -> None:
+    def released(lock: LockedFile) -> None:
         release(lock)
         if lock.path.name.startswith("shard") and len(refused) < NUM_SHARDS - 1:
-            monkeypatch.setattr(FileLock, "release", release)
+            monkeypatch.setattr(LockedFile, "release", release)
             with pytest.raises(GradnetError, match="another run"):
                 write(tmp_path)
             refused.append(lock.path.name)
-            monkeypatch.setattr(FileLock, "release", released)
+            monkeypatch.setattr(LockedFile, "release", released)
 
-    monkeypatch.setattr(FileLock, "release", released)
+    monkeypatch.setattr(LockedFile, "release", released)
     write(tmp_path)
     assert len(refused) == NUM_SHARDS - 1
     assert contents(tmp_path) == whole
@@ -275,14 +275,14 @@ def test_shard_that_another_run_ended_meanwhile_is_kept(
     tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[int] = []
-    lock = places.LocalPlace.lock
+    lock = filesystem.LocalFolder.lock
 
-    def other_ends_first(self: Any, name: str, wait: bool = False) -> FileLock:
+    def other_ends_first(self: Any, name: str, wait: bool = False) -> LockedFile:
         if name.startswith("shard"):
             (tmp_path / shard_name(int(name[-5:]))).touch()
         return lock(self, name, wait)
 
-    monkeypatch.setattr(places.LocalPlace, "lock", other_ends_first)
+    monkeypatch.setattr(filesystem.LocalFolder, "lock", other_ends_first)
     write(tmp_path, on_progress=done.append)
     assert sum(done) == 23
     assert {len(d) for n, d in contents(tmp_path).items() if n != MANIFEST} == {0}
@@ -343,7 +343,7 @@ def test_disk_that_fills_up_costs_the_unfinished_shard_only(
         room = 700 if path.name == shard_name(3) else 10**6
         return files.write_atomically(path, lambda file: fill(FullDisk(file, room)))
 
-    monkeypatch.setattr(places, "write_atomically", write_atomically)
+    monkeypatch.setattr(filesystem, "write_atomically", write_atomically)
     message = f"{shard_name(3)} cannot be written to .*: the disk is full"
     with pytest.raises(GradnetError, match=message):
         write(tmp_path)
@@ -476,5 +476,5 @@ def test_store_behind_a_url_has_the_same_bytes(whole: dict[str, bytes]) -> None:
     write(url)
     found = system.cat(f"{path}/*")
     assert {name.rpartition("/")[2]: data for name, data in found.items()} == whole
-    with pytest.raises(GradnetError, match="made with num_samples = 23"):
+    with pytest.raises(GradnetError, match="num_samples was 23, now 24"):
         write(url, make_plan(num_samples=24))

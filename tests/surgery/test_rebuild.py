@@ -5,13 +5,16 @@ from channel_cases import IMAGES, build
 from torch import nn
 
 from gradnet.surgery.channels.groups import channel_group
-from gradnet.surgery.channels.streams import Place
+from gradnet.surgery.channels.streams import ChannelSlice
 from gradnet.surgery.edit import certify
 from gradnet.surgery.rebuild import group_origins, rebuild, spread
 
 
 def test_channels_lie_at_offsets_and_repeat():
-    places = [Place("a", "consumer", 1, 1, 2), Place("a", "consumer", 1, 6, 1)]
+    places = [
+        ChannelSlice("a", "consumer", 1, 1, 2),
+        ChannelSlice("a", "consumer", 1, 6, 1),
+    ]
     values = torch.tensor([5.0, 6.0, 7.0])
     spreaded = spread(places, 2, values, 9)
     assert spreaded.tolist() == [1, 5, 5, 6, 6, 7, 7, 1, 5, 6, 7, 1]

@@ -141,7 +141,7 @@ def test_widening_twice_and_layer_after_layer():
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh(), nn.ReLU()])
-def test_twins_diverge(activation):
+def test_copies_diverge(activation):
     model = linear(activation).double()
     x = torch.randn(*IMAGES, dtype=torch.float64)
     edit = widen(model, "1", 10, probe=x)

@@ -1,6 +1,6 @@
 """Knowledge-based cascade-correlation (Shultz and Rivest 2001).
 
-Candidates that are whole trained networks: a source network stays as it is, and what
+Candidates that are whole trained networks: a source network stays unchanged, and what
 is learned is a matrix of weights from the columns to its inputs. Any module serves.
 The score is the mean over a source's outputs; the paper divides by the number of the
 network's outputs too, the same for all candidates.

@@ -14,7 +14,7 @@ from gradnet.constructive.cascade.network import CascadeNetwork
 from gradnet.core.reproducibility import isolated_randomness
 from gradnet.curvature.diagonal import gauss_newton_diagonal
 from gradnet.errors import GradnetError
-from gradnet.growth.saliency import damage, without_weakest
+from gradnet.growth.saliency import prune_lowest, weight_saliencies
 from gradnet.models.activations import activation
 from gradnet.surgery.masks import masks_of, with_masks, without_masks
 
@@ -108,7 +108,7 @@ def prune(
     weights that are left train together, those of hidden units too.
 
     Args:
-        module: in evaluation mode; left as it is.
+        module: in evaluation mode; not modified.
         inputs: ``(N, D)``.
         targets: ``(N, K)``.
         fraction: of the weights that are left, deleted in a round; one at least.
@@ -131,8 +131,10 @@ def prune(
     kept = {n: module.get_parameter(n) != 0 for n in masks_of(module)}
     good, waited = module, 0
     while waited < patience and (left := sum(int(m.sum()) for m in kept.values())):
-        scores = damage(module, gauss_newton_diagonal(module, inputs, "squared_error"))
-        kept = without_weakest(scores, kept, max(fraction, 1 / left))
+        scores = weight_saliencies(
+            module, gauss_newton_diagonal(module, inputs, "squared_error")
+        )
+        kept = prune_lowest(scores, kept, max(fraction, 1 / left))
         masked = with_masks(module, kept)
         _retrain(masked, inputs, targets)
         module = without_masks(masked)

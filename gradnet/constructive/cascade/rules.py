@@ -39,7 +39,7 @@ class NOfM:
     antecedents: Sequence["int | NOfM | Not"]
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: there are no antecedents, or not so many.

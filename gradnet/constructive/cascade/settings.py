@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from gradnet.core.validation import check_minimum
 from gradnet.errors import GradnetError
 from gradnet.models.activations import activation
 
@@ -29,14 +30,12 @@ class PhaseSettings:
     epochs: int = 100
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: a number is out of its range.
         """
-        for name in ("patience", "epochs"):
-            if getattr(self, name) < 1:
-                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        check_minimum(self, patience=1, epochs=1)
         for name in ("rate", "growth"):
             if not getattr(self, name) > 0:
                 raise GradnetError(f"{name} is {getattr(self, name)}; give it positive")
@@ -58,14 +57,14 @@ class CascadeSettings:
         raw_residual: candidates see the plain error, without that derivative.
         weight_range: fresh weights are uniform between minus and plus it.
         weight_multiplier: a unit's first output weight is minus its correlation times
-            this; 0 leaves the function as it is.
+            this; 0 leaves the function unchanged.
         threshold: solved when no output is off by so much.
         criterion: covariance (the published one) or error (Cascade-2), whose candidates
             want a rate of 10 or more: its gradient does not grow as the error falls.
         connections: cascade; flat (units see inputs only); or siblings (half of the
             pool joins the deepest layer, the other half opens a new one).
         descendant_multiplier: of the scores of that other half.
-        fan_in: columns besides the bias that a candidate sees, drawn anew for each;
+        fan_in: columns besides the bias that a candidate sees, drawn again for each;
             None for all.
     """
 
@@ -90,15 +89,12 @@ class CascadeSettings:
     fan_in: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: a number is out of its range, or a name unknown.
         """
-        for name, least in (("pool", 1), ("max_units", 0), ("fan_in", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise GradnetError(f"{name} is {value}; it must be >= {least}")
+        check_minimum(self, pool=1, max_units=0, fan_in=1)
         if not self.activations:
             raise GradnetError("give at least one of activations")
         for name in self.activations:

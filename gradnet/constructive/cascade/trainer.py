@@ -6,7 +6,7 @@ Unlike Fahlman's program the mean residual is taken for each output, as in the p
 
 Letters as in :mod:`gradnet.constructive.cascade.candidates`, and
 ``K`` outputs of the network, ``D``
-inputs, ``A`` trials that are not through.
+inputs, ``A`` trials that are still running.
 """
 
 from collections.abc import Callable, Sequence
@@ -115,7 +115,7 @@ def cascade_correlation(
 ) -> CascadeResult:
     """Grow one network for each seed, all at once.
 
-    A trial is the same in any company, up to rounding, which long runs magnify.
+    A trial is independent of the others, up to rounding, which long runs magnify.
 
     Args:
         inputs: ``(N, D)``; its device and type are those of all that is computed, and
@@ -126,10 +126,18 @@ def cascade_correlation(
         seeds: of the trials.
         groups: kinds of candidates; None for a pool of plain units.
         should_stop: called after each output phase with the networks so far; true for
-            trials ``(T,)`` that shall end.
+            trials ``(T,)`` that are to end.
 
     Raises:
         GradnetError: the samples do not fit each other, or there are none.
+
+    Example:
+        >>> import torch
+        >>> inputs = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).double()
+        >>> xor = torch.tensor([[-0.5], [0.5], [0.5], [-0.5]]).double()
+        >>> result = cascade_correlation(inputs, xor, seeds=[0, 1])
+        >>> result.solved
+        tensor([True, True])
     """
     settings = settings or CascadeSettings()
     check_samples(inputs, targets, seeds)
@@ -144,7 +152,7 @@ def cascade_correlation(
 
 
 class _Run:
-    """The trials that are not through, and the result so far."""
+    """The trials that are still running, and the result so far."""
 
     def __init__(
         self,

@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from gradnet.core.flops import forward_flops
 from gradnet.core.reproducibility import isolated_randomness
+from gradnet.core.validation import check_minimum
 from gradnet.data.problem import Samples
 from gradnet.errors import GradnetError
-from gradnet.growth.frozen_trunk import between
+from gradnet.growth.frozen_trunk import children_between
 from gradnet.growth.method import EditContext, GrowthMethod
 from gradnet.models import shape_arguments
 from gradnet.models.activations import activation
@@ -44,7 +45,7 @@ class CascadeCorrelation(GrowthMethod):
         candidate_rate: of Adam.
         weight_multiplier: a unit's first weights in the head are minus its correlations
             times this, as published with 1. That fits sigmoid outputs whose weights
-            start anew in each phase; here 0 leaves the function, and the optimizer's
+            start again in each phase; here 0 leaves the function, and the optimizer's
             state, as they are, and the weights have a gradient at once.
     """
 
@@ -64,14 +65,12 @@ class CascadeCorrelation(GrowthMethod):
     weight_multiplier: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: a number is too small, or the activation unknown.
         """
-        for name in ("units", "candidate_batch"):
-            if getattr(self, name) < 1:
-                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        check_minimum(self, units=1, candidate_batch=1)
         if self.pool < self.units:
             raise GradnetError(
                 f"a pool of {self.pool} has no {self.units} units to add; enlarge it"
@@ -220,7 +219,7 @@ def _residuals(
     labels = samples.labels[indices.to(device)]
     with torch.no_grad():
         columns = samples.augmentation.evaluate(images).to(model.head.weight)
-        columns = between(model, 0, len(model) - 1)(columns)
+        columns = children_between(model, 0, len(model) - 1)(columns)
         probabilities = model.head(columns).softmax(1)
     return columns, probabilities - functional.one_hot(labels, probabilities.shape[1])
 

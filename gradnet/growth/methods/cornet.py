@@ -2,7 +2,7 @@
 
 After remko66/cornet2 (Keras): cornet trains the last block, the new one and the head;
 pronet trains everything. ``as published`` keeps what that code does, quirks included;
-the plain forms mend them.
+the plain forms correct them.
 """
 
 from dataclasses import dataclass, field
@@ -166,7 +166,7 @@ class Pronet(Cornet):
 class CornetAsPublished(Cornet):
     """cornet2 as its code is: growth after 500 steps, then every 501, to 13 blocks.
 
-    A new head each time, the previous norm trained, Adam anew, batches of 64 in one
+    A new head each time, the previous norm trained, a new Adam, batches of 64 in one
     order for all epochs. (Pixels are 0 to 1, not 0 to 255, before the first norm.) Give
     it images as they are: ``--augmentation.whiten false --augmentation.crop 0
     --augmentation.flip false --augmentation.contrast []``.

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from gradnet.core.flops import training_flops
 from gradnet.core.reproducibility import make_generator
+from gradnet.core.validation import check_minimum
 from gradnet.errors import GradnetError
 from gradnet.growth.method import EditContext, GrowthHistory, Schedule
 from gradnet.growth.methods.named_network import NamedNetwork
@@ -49,7 +50,7 @@ class NodeCreation(NamedNetwork):
         frozen: after an addition, only the newest units and the outputs train; the
             paper rejects that. For networks without norms. What is frozen lies in one
             tensor with what trains, so its gradient is masked: it stays only without
-            weight decay, and the optimizer begins anew.
+            weight decay, and the optimizer begins again.
     """
 
     training: TrainingSettings = field(
@@ -70,15 +71,13 @@ class NodeCreation(NamedNetwork):
     frozen: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: a number is too small, no layer may grow, or what is frozen
                 would decay.
         """
-        for name in ("nodes", "window"):
-            if getattr(self, name) < 1:
-                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        check_minimum(self, nodes=1, window=1)
         if not self.layers:
             raise GradnetError("name at least one of layers to add units to")
         if self.frozen and self.training.weight_decay:

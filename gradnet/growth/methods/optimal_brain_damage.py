@@ -21,12 +21,12 @@ from gradnet.growth.method import EditContext, Schedule
 from gradnet.growth.methods.named_network import NamedNetwork
 from gradnet.growth.saliency import (
     Ranking,
-    chance,
-    damage,
-    magnitude,
+    magnitude_scores,
+    prune_lowest,
+    random_scores,
     remove_weakest_units,
     unit_scores,
-    without_weakest,
+    weight_saliencies,
 )
 from gradnet.surgery.composition import compose
 from gradnet.surgery.edit import Edit, Origin, certify
@@ -51,7 +51,7 @@ class Pruning(NamedNetwork):
         retraining_rate: of that learning rate, once something is deleted.
         rounds: how often weights are deleted.
         fraction: of the weights that are left, deleted in a round.
-        curvature_samples: of the training part, drawn anew each round.
+        curvature_samples: of the training part, drawn again each round.
     """
 
     training: TrainingSettings = field(
@@ -66,7 +66,7 @@ class Pruning(NamedNetwork):
     curvature_samples: int = 5000
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: a number is out of its range.
@@ -204,7 +204,7 @@ class OptimalBrainDamage(Pruning):
     ) -> tuple[nn.Module, dict[str, Tensor]]:
         """Delete the weights of the lowest scores."""
         scores = self.scores(model, context)
-        return model, without_weakest(scores, kept, self.fraction, self.ranking)
+        return model, prune_lowest(scores, kept, self.fraction, self.ranking)
 
     def scores(self, model: nn.Module, context: EditContext) -> dict[str, Tensor]:
         """Weight name -> score ``(*shape)`` by the criterion.
@@ -213,16 +213,16 @@ class OptimalBrainDamage(Pruning):
             GradnetError: there are no samples to learn from.
         """
         if self.criterion == "random":
-            return chance(model, context.generator())
+            return random_scores(model, context.generator())
         if self.criterion == "magnitude":
-            return magnitude(model)
+            return magnitude_scores(model)
         x, y = self.learned_from(context)
-        return damage(model, curvature_diagonal(model, x, y, self.curvature))
+        return weight_saliencies(model, curvature_diagonal(model, x, y, self.curvature))
 
     def _remove_units(self, model: nn.Module, context: EditContext) -> Edit:
         plain, probe = copy.deepcopy(model).eval(), context.probe
         # Any units will do where the weights are loaded afterwards.
-        found = [magnitude(plain)]
+        found = [magnitude_scores(plain)]
         flops = 0.0
         if not context.is_replayed:
             flops = count_flops(lambda: found.append(self.scores(plain, context)))

@@ -1,4 +1,4 @@
-"""Optimal Brain Surgeon: delete a weight, and let all others make up for it.
+"""Optimal Brain Surgeon: delete a weight and adjust all others to compensate.
 
 Hassibi and Stork, NIPS 5 (1992). With the inverse ``I`` of the whole Hessian, deleting
 weight ``q`` adds ``L_q = w_q^2 / 2 I_qq`` to the error when the others change by ``-I_q
@@ -49,7 +49,7 @@ def inverse_by_recursion(
     for vectors in (block for part in rows for block in part.split(BLOCK)):
         if inverse is None:
             size = vectors.shape[1]
-            refuse_many(size)
+            check_num_weights(size)
             inverse = torch.eye(size, dtype=torch.float64, device=vectors.device)
             inverse /= damping
         vectors = vectors.double()
@@ -75,7 +75,7 @@ def inverse_directly(matrix: Tensor, damping: float) -> Tensor:
     Raises:
         GradnetError: it has directions of negative curvature, or too many weights.
     """
-    refuse_many(len(matrix))
+    check_num_weights(len(matrix))
     damped = matrix.double().clone()
     damped.diagonal().add_(damping)
     factor, failed = torch.linalg.cholesky_ex((damped + damped.T) / 2)
@@ -87,8 +87,8 @@ def inverse_directly(matrix: Tensor, damping: float) -> Tensor:
     return torch.cholesky_inverse(factor)
 
 
-def refuse_many(size: int) -> None:
-    """Refuse a matrix that would fill the memory.
+def check_num_weights(size: int) -> None:
+    """Check that the matrix fits into memory.
 
     Raises:
         GradnetError: there are more than ``MAX_WEIGHTS`` weights.
@@ -101,7 +101,7 @@ def refuse_many(size: int) -> None:
 
 
 def surgeon_saliencies(weights: Tensor, inverse: Tensor) -> Tensor:
-    """What deleting each weight adds to the error when all others make up for it.
+    """What deleting each weight adds to the error when all others compensate for it.
 
     Args:
         weights: ``(P,)``.
@@ -137,8 +137,8 @@ def delete_weights(
     from the one before, and is exact.
 
     Args:
-        weights: ``(P,)``, left as they are.
-        inverse: of the Hessian, ``(P, P)``, left as it is.
+        weights: ``(P,)``, not modified.
+        inverse: of the Hessian, ``(P, P)``, not modified.
         candidates: which may be deleted, bool ``(P,)``; others change only.
         count: how many to delete.
 
@@ -190,7 +190,7 @@ class OptimalBrainSurgeon(Pruning):
         parameters = dict(model.named_parameters())
         whole = {n: torch.ones_like(p, dtype=torch.bool) for n, p in parameters.items()}
         present = _flattened({**whole, **kept})
-        refuse_many(int(present.sum()))
+        check_num_weights(int(present.sum()))
         deletable = _flattened({n: m & (n in kept) for n, m in whole.items()})
         deletable = deletable[present]
         weights = parameters_to_vector(model.parameters()).detach().double()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gradnet.core.reproducibility import isolated_randomness
-from gradnet.errors import GradnetError
+from gradnet.core.validation import check_minimum
 from gradnet.growth.method import EditContext, GrowthMethod
 from gradnet.models import shape_arguments
 from gradnet.models.progressive import AdapterKind, Kind, ProgressiveNetwork
@@ -48,13 +48,12 @@ class Progressive(GrowthMethod):
     preserving: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: there would be no column.
         """
-        if self.columns < 1:
-            raise GradnetError(f"columns is {self.columns}; it must be >= 1")
+        check_minimum(self, columns=1)
 
     @property
     def preserves_function(self) -> bool:

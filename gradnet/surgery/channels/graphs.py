@@ -23,7 +23,7 @@ def traced(model: nn.Module, probe: Tensor) -> fx.GraphModule:
     """The network's graph in evaluation mode, its nodes with shapes.
 
     Args:
-        model: left as it is.
+        model: not modified.
         probe: inputs ``(N, ...)``.
 
     Raises:

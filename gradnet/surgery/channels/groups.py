@@ -11,7 +11,13 @@ from gradnet.surgery.channels.calls import Call, Obstructed
 from gradnet.surgery.channels.functions import function_channels
 from gradnet.surgery.channels.graphs import traced, unusable_layers
 from gradnet.surgery.channels.layers import layer_channels
-from gradnet.surgery.channels.streams import Layout, Obstacle, Place, Role, Streams
+from gradnet.surgery.channels.streams import (
+    ChannelSlice,
+    Layout,
+    Obstacle,
+    Role,
+    Streams,
+)
 from gradnet.surgery.edit import layer_of
 
 LAYERS_WITH_UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -29,13 +35,13 @@ class ChannelGroup:
 
     layer: str
     width: int
-    places: tuple[Place, ...]
+    places: tuple[ChannelSlice, ...]
 
     def layers(self, role: Role) -> tuple[str, ...]:
         """The names of the layers of a role, in the network's order."""
         return tuple(dict.fromkeys(p.layer for p in self.places if p.role == role))
 
-    def by_dimension(self) -> dict[tuple[str, int], list[Place]]:
+    def by_dimension(self) -> dict[tuple[str, int], list[ChannelSlice]]:
         """(layer, dimension) -> the places there, by offset."""
         places = sorted(self.places, key=lambda p: (p.layer, p.dimension, p.offset))
         grouped = groupby(places, key=lambda p: (p.layer, p.dimension))
@@ -48,11 +54,11 @@ def channel_group(
     """Find what shares the output units of a layer.
 
     Args:
-        model: any network that ``torch.fx`` can trace; left as it is.
+        model: any network that ``torch.fx`` can trace; not modified.
         layer: the name of a linear or convolutional layer.
         probe: inputs ``(N, ...)``, for the shapes.
-        exact: refuse layers between, such as LayerNorm, whose results would differ if
-            units were copied.
+        exact: raise for layers between, such as LayerNorm, whose results would differ
+            if units were copied.
 
     Raises:
         GradnetError: no such layer, the network cannot be traced, or something in it

@@ -47,10 +47,10 @@ def layer_channels(call: Call, layer: nn.Module) -> Layout | None:
 
 
 def _without_parameters(call: Call, layer: nn.Module) -> Layout:
-    room = type(layer).__module__.removeprefix("torch.nn.modules.")
-    if room in ("pooling", "padding", "upsampling"):
+    module = type(layer).__module__.removeprefix("torch.nn.modules.")
+    if module in ("pooling", "padding", "upsampling"):
         return spatial(call, type(layer).__name__)
-    known = room in ("activation", "dropout") or isinstance(layer, nn.Identity)
+    known = module in ("activation", "dropout") or isinstance(layer, nn.Identity)
     if not known or isinstance(layer, NOT_ELEMENTWISE):
         raise call.unknown()
     return call.layout

@@ -13,7 +13,7 @@ Role = Literal["producer", "carrier", "consumer"]
 
 
 @dataclass(frozen=True)
-class Place:
+class ChannelSlice:
     """Where the channels of a stream lie in the tensors of a layer.
 
     Attributes:
@@ -68,7 +68,7 @@ class Streams:
 
     def __init__(self) -> None:
         self._parents: list[int] = []
-        self._places: list[list[Place]] = []
+        self._places: list[list[ChannelSlice]] = []
         self._obstacles: list[list[Obstacle]] = []
 
     def start(self, axis: int, channels: int) -> Layout:
@@ -95,7 +95,7 @@ class Streams:
         """Note that a dimension of a layer's tensors has the channels of a tensor."""
         offset = 0
         for segment in layout.segments:
-            place = Place(layer, role, dimension, offset, segment.repeat)
+            place = ChannelSlice(layer, role, dimension, offset, segment.repeat)
             self._places[self._root(segment.stream)].append(place)
             offset += segment.channels * segment.repeat
 
@@ -104,7 +104,7 @@ class Streams:
         for segment in layout.segments:
             self._obstacles[self._root(segment.stream)].append(obstacle)
 
-    def of(self, layer: str) -> list[tuple[list[Place], list[Obstacle]]]:
+    def of(self, layer: str) -> list[tuple[list[ChannelSlice], list[Obstacle]]]:
         """Places and obstacles of the streams that a layer makes or keeps."""
         return [
             (places, self._obstacles[stream])

@@ -13,7 +13,7 @@ from gradnet.curvature.diagonal import curvature_diagonal
 from gradnet.errors import GradnetError
 from gradnet.growth.methods.optimal_brain_damage import OptimalBrainDamage
 from gradnet.growth.run import grow
-from gradnet.growth.saliency import damage
+from gradnet.growth.saliency import weight_saliencies
 from gradnet.models import build_model
 from gradnet.surgery.masks import count_remaining, masks_of, without_masks
 from gradnet.training.loop import Callbacks
@@ -31,7 +31,7 @@ def test_the_least_salient_weights_go(kind):
     h = curvature_diagonal(model.eval(), x, of.labels[of.train], kind)
     kept = masks_of(edit.model)
     left = torch.cat([kept[n].flatten() for n in kept])
-    scores = torch.cat([s.flatten() for s in damage(model, h).values()])
+    scores = torch.cat([s.flatten() for s in weight_saliencies(model, h).values()])
     assert int((~left).sum()) == int(0.3 * len(left))
     assert scores[~left].max() <= scores[left].min() + 1e-7
     assert (

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations
 from gradnet.core.torchvision import import_torchvision
 from gradnet.errors import GradnetError
 from gradnet.surgery.channels.groups import channel_group
-from gradnet.surgery.channels.streams import Place
+from gradnet.surgery.channels.streams import ChannelSlice
 
 
 def test_residual_stream_is_one_group():
@@ -35,10 +35,10 @@ def test_residual_stream_is_one_group():
 def test_concatenated_channels_have_offsets_and_flattened_ones_repeat():
     group = channel_group(Branches(), "right", torch.randn(*IMAGES))
     assert set(group.places) == {
-        Place("right", "producer", 0),
-        Place("bn", "carrier", 0, 7),
-        Place("mix", "consumer", 1, 7),
-        Place("head", "consumer", 1, 7 * 9, 9),
+        ChannelSlice("right", "producer", 0),
+        ChannelSlice("bn", "carrier", 0, 7),
+        ChannelSlice("mix", "consumer", 1, 7),
+        ChannelSlice("head", "consumer", 1, 7 * 9, 9),
     }
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradnet.surgery.channels.streams import (
+    ChannelSlice,
     Layout,
     Obstacle,
-    Place,
     Segment,
     Streams,
     concatenated,
@@ -45,7 +45,7 @@ def test_obstacles_stay_with_what_is_joined():
     streams.obstruct(other, Obstacle("after", copies_only=True))
     assert streams.of("one") == [
         (
-            [Place("one", "producer", 0)],
+            [ChannelSlice("one", "producer", 0)],
             [Obstacle("before"), Obstacle("after", copies_only=True)],
         )
     ]
@@ -58,7 +58,7 @@ def test_places_of_several_segments():
     both = flattened(concatenated([right, left]), (4, 5, 3, 2), 1, -1)
     assert [segment.repeat for segment in both.segments] == [6, 6]
     streams.place(both, "reader", "consumer", 1)
-    assert streams.of("left")[0][0][1] == Place("reader", "consumer", 1, 12, 6)
+    assert streams.of("left")[0][0][1] == ChannelSlice("reader", "consumer", 1, 12, 6)
     assert streams.of("reader") == []
 
 
