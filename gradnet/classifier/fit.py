@@ -15,7 +15,7 @@ from gradnet.core.reproducibility import (
     isolated_randomness,
     make_generator,
 )
-from gradnet.data.problem import Samples
+from gradnet.data.problem import EvaluationSamples, Samples
 from gradnet.training.loop import Callbacks, History, fit
 from gradnet.training.supervised import Batches, augmented_batch, evaluate_scores
 
@@ -85,13 +85,15 @@ class GradNetTask:
 
 
 def evaluate_predictor(
-    predictor: GradNetPredictor, samples: Samples, description: str | None = None
+    predictor: GradNetPredictor,
+    samples: Samples | EvaluationSamples,
+    description: str | None = None,
 ) -> dict[str, float]:
     """Accuracy and mean cross-entropy of all-label prediction on centre crops.
 
     Args:
         predictor: what is judged.
-        samples: their validation part is used.
+        samples: a test set, or samples whose validation part is used.
         description: shows progress under this name.
 
     Returns:
@@ -100,7 +102,7 @@ def evaluate_predictor(
     chunk = predictor.chunk_size(samples.num_classes, samples.images.device)
     if description is None:
         return evaluate_scores(predictor.scores, samples, chunk)
-    with progress(description, len(samples.validation), "images") as advance:
+    with progress(description, len(samples.evaluation), "images") as advance:
         return evaluate_scores(predictor.scores, samples, chunk, advance)
 
 

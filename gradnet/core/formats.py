@@ -56,7 +56,9 @@ class Format:
                 version of gradnet.
         """
         if not isinstance(values, Mapping):
-            raise DamagedFileError(f"{source} is no {self.kind}: its contents have no names")
+            raise DamagedFileError(
+                f"{source} is no {self.kind}: its contents have no names"
+            )
         kind, number = values.get("kind", self.kind), values.get("format", 0)
         if kind != self.kind:
             raise DamagedFileError(f"{source} holds a {kind}, not a {self.kind}")

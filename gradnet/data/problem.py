@@ -97,6 +97,25 @@ class Transform(Protocol):
 
 
 @dataclass(frozen=True)
+class EvaluationSamples:
+    """Images and labels to measure an accuracy on; nothing in them is trained on.
+
+    Attributes:
+        images: as ``augmentation`` takes them.
+        labels: ``(N,)``.
+        evaluation: indices of those that are evaluated.
+        augmentation: its centre crops are used.
+        num_classes: ``K``.
+    """
+
+    images: Tensor
+    labels: Tensor
+    evaluation: Tensor
+    augmentation: Transform
+    num_classes: int
+
+
+@dataclass(frozen=True)
 class Samples:
     """Images and labels, with indices for training and validation.
 
@@ -116,6 +135,11 @@ class Samples:
     validation: Tensor
     augmentation: Transform
     num_classes: int
+
+    @property
+    def evaluation(self) -> Tensor:
+        """Indices of the images that are evaluated: the validation part."""
+        return self.validation
 
 
 @dataclass(frozen=True)
@@ -151,14 +175,13 @@ class Problem:
         )
 
     @property
-    def test(self) -> Samples:
-        """The test set, as what is evaluated on; nothing trains on it."""
+    def test(self) -> EvaluationSamples:
+        """The whole test set, which nothing trains on."""
         images, labels = self.data.x_test, self.data.y_test
-        return Samples(
+        return EvaluationSamples(
             images,
             labels,
-            train=torch.empty(0, dtype=torch.long),
-            validation=torch.arange(len(images)),
+            evaluation=torch.arange(len(images)),
             augmentation=self.augmentation,
             num_classes=self.data.num_classes,
         )

@@ -3,21 +3,30 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
 from gradnet.checkpoints.snapshots import list_snapshots, load_snapshot
-from gradnet.classifier.fit import evaluate_predictor, fit_gradnet
+from gradnet.classifier.fit import evaluate_predictor
 from gradnet.classifier.recipes import Recipe
-from gradnet.core.files import read_json
+from gradnet.core.flops import count_parameters
 from gradnet.core.reproducibility import hardware
 from gradnet.data.problem import Problem
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.experiments.base_network import BaseSettings, train_base
 from gradnet.experiments.controls import CONTROLS, ControlSettings, train_control
-from gradnet.experiments.run_folder import Key, Row, RunFolder, describe, read_rows
+from gradnet.experiments.fitting import fit_and_save
+from gradnet.experiments.run_folder import (
+    Facts,
+    Row,
+    RunFolder,
+    RunKey,
+    problem_identity,
+    read_result,
+    read_rows,
+)
 from gradnet.training.loop import History, TrainingSettings
 from gradnet.training.supervised import evaluate
 
@@ -55,7 +64,7 @@ class Study:
         folder: the run folder; made when it is missing.
 
     Raises:
-        GradnetError: no recipe or no seed is given, or the folder holds results of
+        InvalidInputError: no recipe or no seed is given, or the folder holds results of
             other data or of another base network.
     """
 
@@ -63,28 +72,28 @@ class Study:
         self, problem: Problem, settings: StudySettings, folder: str | Path
     ) -> None:
         if not settings.recipes or not settings.seeds:
-            raise GradnetError("a study needs at least one recipe and one seed")
+            raise InvalidInputError("a study needs at least one recipe and one seed")
         self.problem, self.settings = problem, settings
         self.device = problem.data.x_train.device
         base = settings.base
         identity = {
-            "problem": problem.identity,
+            "problem": problem_identity(problem),
             "model": base.model_name(problem),
             "model_arguments": base.model_arguments(problem),
-            "base_training": asdict(base.training),
+            "base_training": base.training,
         }
         self.folder = RunFolder(folder, identity, hardware(self.device))
 
     def run(self) -> list[Row]:
-        """Do what is not done yet.
+        """Do every run that is not finished yet.
 
         Returns:
-            All rows of the run folder, those of earlier calls too.
+            All rows of the run folder, with those of earlier calls.
         """
         for seed in self.settings.seeds:
             for level, path in self.train_base(seed).items():
                 base = load_snapshot(path).model.to(self.device)
-                self.judge_base(seed, level, base)
+                self.evaluate_base(seed, level, base)
                 samples_seen = [
                     self.fit(seed, level, base, name, recipe)
                     for name, recipe in self.settings.recipes.items()
@@ -99,9 +108,9 @@ class Study:
         levels = self.settings.base.all_levels()
         folder = self.folder.snapshots(seed)
         found = list_snapshots(folder)
-        key = {"stage": "base", "seed": seed}
+        key = RunKey(seed)
         if all(level in found for level in levels):
-            logger.info("%s: done before", describe(key))
+            logger.info("%s: done before", key)
             return {level: found[level] for level in levels}
         reached, history = train_base(
             self.problem, self.settings.base, seed, folder, self.folder.callbacks(key)
@@ -110,7 +119,7 @@ class Study:
             logger.warning(
                 "%s: levels %s were not reached in %d steps (best %.4f); their rows "
                 "are missing",
-                describe(key),
+                key,
                 ", ".join(missing),
                 history.records[-1]["step"],
                 history.best["accuracy"],
@@ -120,9 +129,9 @@ class Study:
         self.folder.log_stage(key, facts)
         return reached
 
-    def judge_base(self, seed: int, level: float, base: nn.Module) -> None:
+    def evaluate_base(self, seed: int, level: float, base: nn.Module) -> None:
         """Write the base's own row: its accuracy under the same centre crop."""
-        key = {"seed": seed, "level": level, "method": "base"}
+        key = RunKey(seed, "base", level)
         if self.folder.is_done(key):
             return
         row = {
@@ -136,46 +145,49 @@ class Study:
     def fit(
         self, seed: int, level: float, base: nn.Module, name: str, recipe: Recipe
     ) -> int:
-        """Train and judge a GradNet; returns the samples that it has seen."""
+        """Train and evaluate a GradNet; returns how many samples it has seen."""
         recipe = self._cut(recipe)
-        key = {"seed": seed, "level": level, "method": name}
-        if self.folder.is_done(key, asdict(recipe)):
-            return int(read_json(self.folder.result(key))["samples_seen"])
+        key = RunKey(seed, name, level)
+        if self.folder.is_done(key, recipe):
+            return int(read_result(self.folder.result(key))["samples_seen"])
         callbacks = self.folder.callbacks(key, self.folder.checkpoint(key))
-        start = time.monotonic()
-        predictor, history = fit_gradnet(
-            base, self.problem.gradnet_half, recipe, seed=seed, callbacks=callbacks
+        fitted = fit_and_save(
+            base,
+            self.problem.gradnet_half,
+            recipe,
+            self.folder.gradnet(key),
+            seed=seed,
+            callbacks=callbacks,
+            about=key.fields,
         )
-        fit_rate = predictor.gradients_used / (time.monotonic() - start)
-        best = history.best["accuracy"]
-        predictor.save(self.folder.gradnet(key), **key, validation_accuracy=best)
+        predictor = fitted.predictor
         used, start = predictor.gradients_used, time.monotonic()
-        description = f"{describe(key)}: test images"
+        description = f"{key}: test images"
         test = evaluate_predictor(predictor, self.problem.test, description)
         seconds = time.monotonic() - start
         row = {
-            **_training_facts(history, recipe.training),
+            **_training_facts(fitted.history, recipe.training),
             "test_accuracy": test["accuracy"],
             "parameters": count_parameters(predictor.network),
             "evaluate_seconds": seconds,
-            "fit_gradients_per_second": fit_rate,
+            "fit_gradients_per_second": fitted.gradients_per_second,
             "evaluate_gradients_per_second": (predictor.gradients_used - used)
             / seconds,
         }
-        self.folder.finish(key, row, asdict(recipe))
+        self.folder.finish(key, row, recipe)
         return int(row["samples_seen"])
 
     def control(
         self, seed: int, level: float, base: nn.Module, name: str, samples_seen: int
     ) -> None:
-        """Train and judge a control on as many samples as GradNet has seen."""
+        """Train and evaluate a control on as many samples as GradNet has seen."""
         assert self.settings.controls is not None
         training = self.settings.controls.training
         steps = max(1, round(samples_seen / training.batch_size))
         every = max(1, min(steps // CONTROL_EVALUATIONS, 100))
         training = replace(training, steps=steps, evaluate_every=every)
-        key = {"seed": seed, "level": level, "method": name}
-        if self.folder.is_done(key, asdict(training)):
+        key = RunKey(seed, name, level)
+        if self.folder.is_done(key, training):
             return
         callbacks = self.folder.callbacks(key, self.folder.checkpoint(key))
         model, history = train_control(
@@ -187,9 +199,9 @@ class Study:
             callbacks=callbacks,
         )
         row = {**_training_facts(history, training), **self._test(model)}
-        self.folder.finish(key, row, asdict(training))
+        self.folder.finish(key, row, training)
 
-    def _test(self, model: nn.Module) -> Key:
+    def _test(self, model: nn.Module) -> Facts:
         start = time.monotonic()
         return {
             "test_accuracy": evaluate(model, self.problem.test)["accuracy"],
@@ -223,8 +235,3 @@ def _training_facts(history: History, training: TrainingSettings) -> Row:
 def samples_seen_by(history: History, training: TrainingSettings) -> int:
     """Samples that a run was trained on, each counted as often as it was seen."""
     return int(history.records[-1]["step"]) * training.batch_size
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of values in the module's parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -10,9 +10,10 @@ from torch import nn
 from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.core.flops import forward_flops
 from gradnet.core.reproducibility import hardware
+from gradnet.core.settings import to_plain
 from gradnet.data.problem import Problem
 from gradnet.errors import GradnetError
-from gradnet.experiments.run_folder import RunFolder
+from gradnet.experiments.run_folder import RunFolder, RunKey, problem_identity
 from gradnet.growth.frozen_trunk import training_step_flops
 from gradnet.growth.grown_network import GrownNetwork, save_grown
 from gradnet.growth.method import GrowthMethod
@@ -32,13 +33,13 @@ class GrowthStudy:
         folder: what is finished there is not done again.
 
     Raises:
-        GradnetError: the folder holds a study on another problem.
+        InvalidInputError: the folder holds a study on another problem.
     """
 
     def __init__(self, problem: Problem, folder: str | Path) -> None:
         self.problem = problem
         device = problem.data.x_train.device
-        identity = {"problem": problem.identity, "kind": "growth"}
+        identity = {"problem": problem_identity(problem), "study": "growth"}
         self.folder = RunFolder(folder, identity, hardware(device))
 
     def run(
@@ -64,21 +65,21 @@ class GrowthStudy:
                 with the start on these images, or the run fails.
         """
         samples, shape = self.problem.all_training, self.problem.input_shape
-        problem = self.folder.identity["problem"]
+        problem = to_plain(self.problem.identity)
         if start is not None:
             start.check_compatible(shape, samples.num_classes, problem)
         first = None if start is None else start.model
         if max_flops is not None:
             method = within_flops(method, self.problem, max_flops, first)
-        key = {"seed": seed, "method": name}
-        settings = {"growth_method": type(method).__name__, **asdict(method)}
+        key = RunKey(seed, name)
+        facts = {"growth_method": type(method).__name__}
         if first is not None:
-            settings["start"] = weights_fingerprint(first)
-        if self.folder.is_done(key, settings):
+            facts["start"] = weights_fingerprint(first)
+        if self.folder.is_done(key, method, facts):
             return
         checkpoint = self.folder.checkpoint(key)
         callbacks = self.folder.callbacks(key, checkpoint)
-        identity = {**callbacks.identity, "start": settings.get("start")}
+        identity = {**callbacks.identity, "start": facts.get("start")}
         edits: list[dict[str, Any]] = []
         growth = grow(
             method,
@@ -89,7 +90,7 @@ class GrowthStudy:
             start=first,
         )
         save_grown(
-            self.folder.path / "networks" / f"seed-{seed}" / f"{name}.safetensors",
+            self.folder.network(key),
             growth,
             method,
             seed,
@@ -98,8 +99,8 @@ class GrowthStudy:
             start,
             problem,
         )
-        self.folder.metrics.replace({**key, "event": "edit"}, edits)
-        self.folder.finish(key, self._row(growth, method), settings)
+        self.folder.metrics.replace({**key.fields, "event": "edit"}, edits)
+        self.folder.finish(key, self._row(growth, method), method, facts)
         remove_stage_files(checkpoint)
 
     def _row(self, growth: Growth, method: GrowthMethod) -> dict[str, Any]:

@@ -1,29 +1,122 @@
-"""The run folder of a study: what is finished, where it stands, what was logged.
+"""The run folder of a study: which runs are finished, their files, and their log.
 
-A finished piece is one JSON file under ``results/``; what is there is never done again,
-what is not there is done, or continued from its checkpoint.
+A finished run is one JSON file under ``results/``. It is never done again; a run
+without such a file is done, or continued from its checkpoint.
 
+    study.json                                     what all results have in common
     snapshots/seed-0/level-0.5.safetensors         base networks
     gradnets/seed-0/level-0.5/default.safetensors  GradNets
+    networks/seed-0/net2wider.safetensors          grown networks
+    checkpoints/seed-0/level-0.5/default.pt        runs that were stopped
     results/seed-0/level-0.5/default.json          one row of the table
     metrics.jsonl                                  every evaluation, every stage
     config.yaml  table.csv  table.md  table.png
+
+``study.json`` and the results carry a ``format`` number. Files without one are of
+format 0, and are read as well.
 """
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from gradnet.core.files import JsonLines, read_json, write_json
+from gradnet.core.formats import Format, rename_limits
 from gradnet.core.reproducibility import versions
-from gradnet.errors import GradnetError
+from gradnet.core.settings import first_difference, to_plain
+from gradnet.data.problem import Problem
+from gradnet.errors import InvalidInputError
 from gradnet.training.loop import Callbacks
 
 logger = logging.getLogger("gradnet")
 
+
+def _upgrade_0(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 names limits ``max_...`` in the settings, as today's classes do."""
+    return rename_limits(values)
+
+
+STUDY = Format("study", (lambda values: values,))
+RESULT = Format("result", (_upgrade_0,))
+
 Row = dict[str, Any]
-Key = Mapping[str, Any]
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """Which run of a study: names its files, its rows and its lines in the log.
+
+    >>> key = RunKey(seed=0, method="default", level=0.5)
+    >>> str(key)
+    'seed 0, level 0.5, default'
+    >>> key.path(".json").as_posix()
+    'seed-0/level-0.5/default.json'
+
+    Attributes:
+        seed: of everything that is random in it.
+        method: the row's name; None is the training of a base network.
+        level: the accuracy level of the snapshot; None where there is no snapshot.
+    """
+
+    seed: int
+    method: str | None = None
+    level: float | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The key as the first fields of rows and log records."""
+        if self.method is None:
+            return {"stage": "base", "seed": self.seed}
+        level = {} if self.level is None else {"level": self.level}
+        return {"seed": self.seed, **level, "method": self.method}
+
+    def path(self, suffix: str) -> Path:
+        """The path of the run's file, relative to the folder of its kind."""
+        folder = Path(f"seed-{self.seed}")
+        if self.level is not None:
+            folder /= f"level-{self.level:g}"
+        return folder / f"{self.method or 'base'}{suffix}"
+
+    def __str__(self) -> str:
+        if self.method is None:
+            return f"base network, seed {self.seed}"
+        level = "" if self.level is None else f", level {self.level:g}"
+        return f"seed {self.seed}{level}, {self.method}"
+
+
+class EvaluationRecord(TypedDict):
+    """A line of ``metrics.jsonl`` with the event ``evaluation``.
+
+    Attributes:
+        event: ``evaluation``.
+        seed: of the run's key.
+        method: of the run's key.
+        level: of the run's key.
+        stage: ``base`` for a base network; of growth, the number of edits before.
+        step: optimizer steps done.
+        train_loss: mean since the evaluation before.
+        accuracy: on the validation part.
+        loss: mean cross-entropy on the validation part.
+        seconds: since the start of the run, evaluations included.
+        flops: of training so far; growth runs only.
+        parameters: of the network; growth runs only.
+    """
+
+    event: str
+    seed: int
+    step: int
+    accuracy: float
+    loss: float
+    seconds: float
+    train_loss: NotRequired[float]
+    method: NotRequired[str]
+    level: NotRequired[float]
+    stage: NotRequired[int | str]
+    flops: NotRequired[float]
+    parameters: NotRequired[int]
 
 
 class RunFolder:
@@ -31,139 +124,179 @@ class RunFolder:
 
     Args:
         path: made when it is missing.
-        identity: what all its results share; a folder of another study is refused.
+        identity: what all its results share, as plain values and settings
+            dataclasses; a folder of another study is refused. A field that a
+            dataclass got later counts as its default.
         hardware: written beside every result.
 
     Raises:
-        GradnetError: the folder holds another study.
+        InvalidInputError: the folder holds another study.
+        DamagedFileError: a newer version of this package has written it.
     """
 
-    def __init__(self, path: str | Path, identity: Key, hardware: str) -> None:
-        self.path, self.identity, self.hardware = Path(path), plain(identity), hardware
+    def __init__(self, path: str | Path, identity: Facts, hardware: str) -> None:
+        self.path, self.identity, self.hardware = Path(path), identity, hardware
         self.metrics = JsonLines(self.path / "metrics.jsonl")
         claim = self.path / "study.json"
-        if claim.exists() and (before := read_json(claim)) != self.identity:
-            raise GradnetError(
-                f"{self.path} holds another study "
-                f"({first_difference(before, self.identity)}); name another folder "
-                "with --out"
-            )
-        write_json(claim, self.identity)
+        if claim.exists():
+            before = STUDY.read(_without_growth_kind(read_json(claim)), str(claim))
+            difference = first_difference(before, identity)
+            if difference is not None:
+                raise InvalidInputError(
+                    f"{self.path} holds another study ({difference}); name another "
+                    "folder with --out"
+                )
+        write_json(claim, STUDY.stamp(to_plain(identity)))
 
     def snapshots(self, seed: int) -> Path:
         """The folder of a seed's snapshots."""
         return self.path / "snapshots" / f"seed-{seed}"
 
-    def gradnet(self, key: Key) -> Path:
+    def gradnet(self, key: RunKey) -> Path:
         """The file of a GradNet."""
-        return self.path / "gradnets" / piece(key, ".safetensors")
+        return self.path / "gradnets" / key.path(".safetensors")
 
-    def result(self, key: Key) -> Path:
-        """The file of a finished row."""
-        return self.path / "results" / piece(key, ".json")
+    def network(self, key: RunKey) -> Path:
+        """The file of a grown network."""
+        return self.path / "networks" / key.path(".safetensors")
 
-    def checkpoint(self, key: Key) -> Path:
-        """The file that an unfinished row is continued from."""
-        return self.path / "checkpoints" / piece(key, ".pt")
+    def result(self, key: RunKey) -> Path:
+        """The file of a finished run."""
+        return self.path / "results" / key.path(".json")
 
-    def callbacks(self, key: Key, checkpoint: Path | None = None) -> Callbacks:
-        """Logs a training run's evaluations, those of a resumed one once."""
-        event = {**key, "event": "evaluation"}
+    def checkpoint(self, key: RunKey) -> Path:
+        """The file that an unfinished run is continued from."""
+        return self.path / "checkpoints" / key.path(".pt")
+
+    def callbacks(self, key: RunKey, checkpoint: Path | None = None) -> Callbacks:
+        """Callbacks that log a run's evaluations, each once when it is resumed."""
+        event = {**key.fields, "event": "evaluation"}
+        problem = to_plain(self.identity["problem"])
         return Callbacks(
             checkpoint=checkpoint,
-            identity={**self.identity["problem"], **key},
+            identity={**problem, **key.fields},
             on_resume=lambda records: self.metrics.replace(event, records),
             on_evaluation=lambda record: self.metrics.append({**event, **record}),
-            description=describe(key),
+            description=str(key),
         )
 
-    def is_done(self, key: Key, settings: Key | None = None) -> bool:
-        """Whether a row is finished.
+    def is_done(
+        self, key: RunKey, settings: object = None, facts: Facts | None = None
+    ) -> bool:
+        """Whether a run is finished.
+
+        Args:
+            key: of the run.
+            settings: a settings dataclass, whose new fields count as their defaults;
+                None for a run that has none.
+            facts: plain values, beside the settings, that must be the same.
 
         Raises:
-            GradnetError: it is, but with other settings.
+            InvalidInputError: it is finished, but with other settings.
         """
         path = self.result(key)
         if not path.exists():
             return False
-        before = read_json(path)["settings"]
-        if before != plain(settings):
-            raise GradnetError(
-                f"{path} was made with other settings "
-                f"({first_difference(before, plain(settings))}); work in another "
+        before, facts = read_result(path)["settings"], facts or {}
+        if isinstance(before, Mapping):
+            stored = {name: before.get(name) for name in facts}
+            before = {k: value for k, value in before.items() if k not in facts}
+            difference = first_difference(stored, facts)
+        else:
+            difference = None
+        difference = difference or first_difference(before, settings)
+        if difference is not None:
+            raise InvalidInputError(
+                f"{path} was made with other settings ({difference}); work in another "
                 "folder, or remove it"
             )
-        logger.info("%s: done before", describe(key))
+        logger.info("%s: done before", key)
         return True
 
-    def finish(self, key: Key, row: Key, settings: Key | None = None) -> None:
-        """Write a row, log it, and drop its checkpoint."""
-        row = {**key, **rounded(row)}
-        facts = {"hardware": self.hardware, "versions": versions()}
-        write_json(self.result(key), {**row, "settings": plain(settings), **facts})
+    def finish(
+        self,
+        key: RunKey,
+        row: Facts,
+        settings: object = None,
+        facts: Facts | None = None,
+    ) -> None:
+        """Write a run's row, log it, and remove its checkpoint.
+
+        Args:
+            key: of the run.
+            row: what it came to.
+            settings: as for :meth:`is_done`.
+            facts: as for :meth:`is_done`.
+        """
+        row = rounded(row)
+        stored = to_plain(settings)
+        if facts:
+            stored = {**facts, **(stored or {})}
+        content = RESULT.stamp({**key.fields, **row, "settings": stored})
+        machine = {"hardware": self.hardware, "versions": versions()}
+        write_json(self.result(key), {**content, **machine})
         self.checkpoint(key).unlink(missing_ok=True)
-        self.log_stage(key, {k: v for k, v in row.items() if k not in key})
-        logger.info("%s: test accuracy %.4f", describe(key), row["test_accuracy"])
+        self.log_stage(key, row)
+        if "test_accuracy" in row:
+            logger.info("%s: test accuracy %.4f", key, row["test_accuracy"])
 
-    def log_stage(self, key: Key, facts: Key) -> None:
-        """Log that a stage is finished, and its seconds and rates."""
-        self.metrics.replace({**key, "event": "finished"}, [rounded(facts)])
-
-
-def piece(key: Key, suffix: str) -> Path:
-    """The relative path of what belongs to one row; a growth run has no level."""
-    folder = Path(f"seed-{key['seed']}")
-    if "level" in key:
-        folder /= f"level-{key['level']:g}"
-    return folder / f"{key['method']}{suffix}"
+    def log_stage(self, key: RunKey, facts: Facts) -> None:
+        """Log that a stage is finished, with its seconds and rates."""
+        self.metrics.replace({**key.fields, "event": "finished"}, [rounded(facts)])
 
 
-def describe(key: Key) -> str:
-    """A piece's name in messages."""
-    if "method" not in key:
-        return f"base network, seed {key['seed']}"
-    level = f", level {key['level']:g}" if "level" in key else ""
-    return f"seed {key['seed']}{level}, {key['method']}"
+def problem_identity(problem: Problem) -> dict[str, Any]:
+    """What results on a problem depend on, for :class:`RunFolder` to compare.
+
+    The augmentation stays a dataclass, so that a field that it gets later counts as
+    its default in the run folders of before.
+    """
+    return {**problem.identity, "augmentation": problem.augmentation}
+
+
+def _without_growth_kind(values: Any) -> Any:
+    """Format 0 of a growth study has a ``kind`` of another meaning."""
+    if isinstance(values, dict) and values.get("kind") == "growth":
+        return {**{k: v for k, v in values.items() if k != "kind"}, "study": "growth"}
+    return values
+
+
+def read_result(path: str | Path) -> Row:
+    """Read the file of a finished run, of any format up to today's.
+
+    Raises:
+        GradnetError: the file is missing or no JSON.
+        DamagedFileError: it is no result, or a newer version of gradnet has written it.
+    """
+    return RESULT.read(read_json(path), str(path))
 
 
 def read_rows(folder: str | Path) -> list[Row]:
     """All finished rows of a run folder, by seed and level.
 
     Raises:
-        GradnetError: there is none.
+        GradnetError: there is none, or one cannot be read.
     """
     paths = sorted(Path(folder).glob("results/seed-*/**/*.json"))
     if not paths:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{folder} has no results; make some with gradnet reproduce --out {folder}"
         )
-    rows: list[Row] = [read_json(path) for path in paths]
+    rows = [read_result(path) for path in paths]
     return sorted(rows, key=lambda row: (row["seed"], row.get("level", 0)))
 
 
-def plain(value: object) -> Any:
-    """The value as JSON gives it back: tuples as lists."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
+def read_evaluations(folder: str | Path) -> list[EvaluationRecord]:
+    """All evaluations in the log of a run folder, in the order of the log."""
+    records = JsonLines(Path(folder) / "metrics.jsonl").read()
+    found = [record for record in records if record["event"] == "evaluation"]
+    return cast(list[EvaluationRecord], found)
 
 
-def rounded(values: Key) -> Row:
+def rounded(values: Facts) -> Row:
     """The values, with four decimals; small ones with four digits."""
 
     def short(value: float) -> float:
         return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
 
     return {k: short(v) if isinstance(v, float) else v for k, v in values.items()}
-
-
-def first_difference(before: Any, now: Any, name: str = "") -> str:
-    """Names the first field in which two nested mappings differ, and both values."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*before, *now]:
-            if before.get(key) != now.get(key):
-                path = f"{name}.{key}".lstrip(".")
-                return first_difference(before.get(key), now.get(key), path)
-    return f"{name} was {before!r}, now {now!r}"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradnet.core.reproducibility import make_generator
-from gradnet.data.problem import Samples
+from gradnet.data.problem import EvaluationSamples, Samples
 
 EVALUATION_BATCH = 250
 
@@ -104,12 +104,14 @@ class Batches:
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, samples: Samples) -> dict[str, float]:
-    """Accuracy and mean cross-entropy on centre crops of the validation part.
+def evaluate(
+    module: nn.Module, samples: Samples | EvaluationSamples
+) -> dict[str, float]:
+    """Accuracy and mean cross-entropy on centre crops.
 
     Args:
         module: images to logits ``(N, K)``; left in evaluation mode.
-        samples: their validation part is used.
+        samples: a test set, or samples whose validation part is used.
 
     Returns:
         ``accuracy`` and ``loss``.
@@ -120,7 +122,7 @@ def evaluate(module: nn.Module, samples: Samples) -> dict[str, float]:
 
 def evaluate_scores(
     score: Callable[[Tensor], Tensor],
-    samples: Samples,
+    samples: Samples | EvaluationSamples,
     batch_size: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, float]:
@@ -128,7 +130,7 @@ def evaluate_scores(
 
     Args:
         score: centre crops ``(N, channels, h, w)`` to scores ``(N, K)``.
-        samples: their validation part is used.
+        samples: a test set, or samples whose validation part is used.
         batch_size: images a call.
         advance: called with the number of images just done.
 
@@ -136,11 +138,11 @@ def evaluate_scores(
         ``accuracy`` and ``loss``.
     """
     correct, loss = 0, 0.0
-    for batch in samples.validation.to(samples.images.device).split(batch_size):
+    for batch in samples.evaluation.to(samples.images.device).split(batch_size):
         scores = score(samples.augmentation.evaluate(samples.images[batch]))
         y = samples.labels[batch]
         loss += functional.cross_entropy(scores, y, reduction="sum").item()
         correct += int((scores.argmax(1) == y).sum())
         advance(len(batch))
-    count = len(samples.validation)
+    count = len(samples.evaluation)
     return {"accuracy": correct / count, "loss": loss / count}

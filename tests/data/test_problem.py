@@ -59,8 +59,10 @@ def test_nothing_trains_on_the_test_set(tmp_path: Path) -> None:
     problem = make_toy(tmp_path)
     test = problem.test
     assert test.images is problem.data.x_test and test.labels is problem.data.y_test
-    assert len(test.train) == 0
-    assert torch.equal(test.validation, torch.arange(20))
+    assert not hasattr(test, "train")
+    assert torch.equal(test.evaluation, torch.arange(20))
+    half = problem.base_half
+    assert torch.equal(half.evaluation, half.validation)
 
 
 def test_input_shape_is_that_after_the_crop(tmp_path: Path) -> None:
