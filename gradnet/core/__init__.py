@@ -1,4 +1,4 @@
-"""What every other folder stands on; it imports nothing of the package but errors.
+"""Building blocks of all other folders; imports nothing else of the package but errors.
 
 Start with ``reproducibility`` (seeds, devices) and ``files`` (atomic writes, reading
 without unpickling). ``progress``, ``threads``, ``memory`` and ``flops`` measure and
