@@ -31,6 +31,8 @@ class Grow(ProblemSettings):
             for the seed. With --growth.first 0 it is edited at once. Methods that take
             a --model take any network, and do not look at that option then; others go
             on from what their own options describe.
+            Where the grown network has layers of your own, name its model with
+            --model: a file does not decide which code runs.
         out: the run folder; default: runs/growth- and the name of the data. Other
             methods, names and seeds may be added to a folder later.
     """
@@ -78,7 +80,8 @@ def _grow(name: str, settings: Grow, method: GrowthMethod, config: str) -> None:
     for seed in settings.seeds:
         start = None
         if settings.start is not None:
-            start = read_grown(settings.start.replace("{seed}", str(seed)))
+            path = settings.start.replace("{seed}", str(seed))
+            start = read_grown(path, getattr(method, "model", None))
         study.run(row, method, seed, settings.max_flops, start)
         # Now it is known that the row was not made before with other options.
         write_text(Path(out) / "configs" / f"{row}.yaml", config)

@@ -1,8 +1,8 @@
-"""Grown networks in files: their weights, and the edits that led to their shapes."""
+"""Grown networks in files: their weights and their architecture."""
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,17 @@ from gradnet.checkpoints.tensor_file import (
     load_with_header,
     save_with_header,
 )
+from gradnet.core.formats import Format, rename_limits
 from gradnet.core.reproducibility import make_generator, versions
-from gradnet.errors import GradnetError
+from gradnet.core.settings import to_plain
+from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
 from gradnet.growth import GROWTH
+from gradnet.growth.architecture import build_architecture, describe_architecture
 from gradnet.growth.method import GrowthMethod, Schedule
 from gradnet.growth.methods.named_network import NamedNetwork
 from gradnet.growth.replay import PROBE_SIZE, replay
 from gradnet.growth.run import Growth
+from gradnet.models import MODELS
 from gradnet.training.loop import TrainingSettings
 
 logger = logging.getLogger("gradnet")
@@ -85,7 +89,11 @@ def save_grown(
     start: GrownNetwork | None = None,
     problem: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a grown network as safetensors, whole or not at all.
+    """Write a grown network as safetensors, atomically.
+
+    The header has the architecture, so that no edit is made again to read it. Of a
+    network with layers of the user's own it has the edits instead, and whoever reads it
+    has to name the model.
 
     Args:
         path: of the file.
@@ -106,8 +114,9 @@ def save_grown(
             f"{type(method).__name__} is not in GROWTH, so a file could not name it"
         )
     header = {
+        "architecture": _architecture_of(growth.model),
         "growth_method": names[type(method)],
-        "settings": asdict(method),
+        "settings": to_plain(method),
         "stage": growth.history.stage,
         "choices": [edit["choice"] for edit in growth.history.edits],
         "seed": seed,
@@ -117,40 +126,78 @@ def save_grown(
         "problem": problem,
         "versions": versions(),
     }
-    return save_with_header(path, growth.model.state_dict(), header)
+    return save_with_header(path, growth.model.state_dict(), FORMAT.stamp(header))
 
 
-def load_grown(path: str | Path) -> nn.Module:
-    """Read a grown network: its edits are made again, for the shapes alone.
+def load_grown(path: str | Path, model: str | None = None) -> nn.Module:
+    """Read a grown network.
+
+    Args:
+        path: of the file.
+        model: the import path of the network that it grew from, which has to be given
+            when that is not one of :data:`gradnet.models.MODELS`: a file alone never
+            decides which code runs.
 
     Returns:
         The network, in evaluation mode.
 
     Raises:
-        GradnetError: the file is missing, damaged, or holds no grown network.
+        DamagedFileError: the file is missing, damaged, or holds no grown network.
+        InvalidInputError: it grew from a network of the user's own, and ``model`` is
+            another one or not given.
     """
-    return read_grown(path).model
+    return read_grown(path, model).model
 
 
-def read_grown(path: str | Path) -> GrownNetwork:
+def read_grown(path: str | Path, model: str | None = None) -> GrownNetwork:
     """Read a grown network for another run to begin with.
 
+    Args:
+        path: of the file.
+        model: as for :func:`load_grown`.
+
     Raises:
-        GradnetError: the file is missing, damaged, or holds no grown network.
+        DamagedFileError: as for :func:`load_grown`.
+        InvalidInputError: as for :func:`load_grown`.
     """
-    header, tensors = load_with_header(path)
+    stored, tensors = load_with_header(path)
+    header = FORMAT.read(stored, str(path))
     try:
-        model = _network_of(header)
-    except (KeyError, TypeError) as error:
-        raise GradnetError(f"{path} holds no grown network: {error!r}") from None
-    load_exactly(model, tensors, str(path))
-    return GrownNetwork(model.eval(), header)
+        network = _network_of(header, model)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{path} holds no grown network: {error!r}") from None
+    load_exactly(network, tensors, str(path))
+    return GrownNetwork(network.eval(), header)
 
 
-def _network_of(header: Mapping[str, Any]) -> nn.Module:
-    """The shapes, with weights that do not count."""
+def _upgrade_0(header: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 has the architecture, and new names for limits in the settings.
+
+    A network of format 0 is built by making its edits again.
+    """
+    return {**rename_limits(header), "architecture": None}
+
+
+FORMAT = Format("grown network", (_upgrade_0,))
+
+
+def _architecture_of(model: nn.Module) -> dict[str, Any] | None:
+    """The description of the architecture; None with layers of the user's own."""
+    try:
+        return describe_architecture(model)
+    except InvalidInputError as error:
+        logger.info("%s", error)
+        return None
+
+
+def _network_of(header: Mapping[str, Any], model: str | None) -> nn.Module:
+    """The network of a header; its weights do not count."""
+    if header.get("architecture") is not None:
+        return build_architecture(header["architecture"])
     method = make_method(header["growth_method"], header["settings"])
-    if isinstance(method, NamedNetwork):  # its weights come from the file
+    if isinstance(method, NamedNetwork):
+        _check_model(method.model, model)
+        # Its weights come from the file.
         method = replace(method, checkpoint=None)
     shape, seed = header["input_shape"], header["seed"]
     probe = torch.randn(PROBE_SIZE, *shape, generator=make_generator("probe", seed))
@@ -162,8 +209,21 @@ def _network_of(header: Mapping[str, Any]) -> nn.Module:
         probe,
         header["num_classes"],
         header["choices"],
-        start=_network_of(before) if before else None,
+        start=_network_of(before, model) if before else None,
     )
+
+
+def _check_model(named: str, given: str | None) -> None:
+    """Refuse to run what only the file names."""
+    if named in MODELS or named == given:
+        return
+    if given is None:
+        raise InvalidInputError(
+            f"the network grew from {named!r}, which is not a model of gradnet: a file "
+            f"does not decide which code runs. If it is yours, name it: "
+            f"model={named!r}, or --model {named} on the command line"
+        )
+    raise InvalidInputError(f"the network grew from {named!r}, not from {given!r}")
 
 
 def make_method(name: str, settings: Mapping[str, Any]) -> GrowthMethod:

@@ -1,6 +1,6 @@
 """A study does each piece once, adds what is asked for, judges on test images."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -13,7 +13,7 @@ from gradnet.errors import GradnetError
 from gradnet.experiments.base_network import BaseSettings
 from gradnet.experiments.controls import ControlSettings
 from gradnet.experiments.gradnet_study import Study, StudySettings
-from gradnet.training.loop import TrainingSettings
+from gradnet.training.loop import TrainingSettings, _Run
 from gradnet.training.supervised import evaluate
 
 QUICK = replace(DEFAULT, training=replace(DEFAULT.training, steps=10, evaluate_every=5))
@@ -85,7 +85,7 @@ def test_metrics_hold_the_seconds_and_rates_of_each_stage(finished):
 
 def test_what_is_done_is_not_done_again(finished, problem, monkeypatch):
     folder, rows = finished
-    for name in ("train_base", "fit_gradnet", "train_control", "evaluate"):
+    for name in ("train_base", "fit_and_save", "train_control", "evaluate"):
         monkeypatch.setattr(f"gradnet.experiments.gradnet_study.{name}", None)
     assert Study(problem, SETTINGS, folder).run() == rows
 
@@ -120,3 +120,46 @@ def test_epochs_cut_the_steps(problem, tmp_path):
 def test_a_study_of_nothing_is_refused(problem, tmp_path, nothing):
     with pytest.raises(GradnetError, match="at least one"):
         Study(problem, replace(SETTINGS, **nothing), tmp_path)
+
+
+@dataclass(frozen=True)
+class LaterTraining(TrainingSettings):
+    """The settings of a later version, with one more field."""
+
+    warm_up: int = 0
+
+
+def later(settings):
+    """The same settings in that version."""
+    base = replace(settings.base, training=LaterTraining(**vars(BASE.training)))
+    recipe = replace(QUICK, training=LaterTraining(**vars(QUICK.training)))
+    return replace(settings, base=base, recipes={"default": recipe})
+
+
+def test_a_new_setting_leaves_finished_rows_done(finished, problem, monkeypatch):
+    folder, rows = finished
+    for name in ("train_base", "fit_and_save"):
+        monkeypatch.setattr(f"gradnet.experiments.gradnet_study.{name}", None)
+    settings = replace(later(SETTINGS), controls=None)
+    assert Study(problem, settings, folder).run() == rows
+
+
+def test_a_new_setting_leaves_an_unfinished_run_to_be_resumed(
+    problem, tmp_path, monkeypatch
+):
+    settings = replace(SETTINGS, controls=None, base=replace(BASE, levels=[0.3]))
+    steps, train_step = [], _Run.train_step
+
+    def interrupted(run):
+        if run.settings.steps == 10 and run.step == 7:
+            raise KeyboardInterrupt
+        train_step(run)
+
+    monkeypatch.setattr(_Run, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Study(problem, settings, tmp_path).run()
+    monkeypatch.setattr(
+        _Run, "train_step", lambda run: (steps.append(run.step), train_step(run))[1]
+    )
+    rows = Study(problem, later(settings), tmp_path).run()
+    assert steps == [5, 6, 7, 8, 9] and len(rows) == 2

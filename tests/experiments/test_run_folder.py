@@ -1,19 +1,20 @@
 """A run folder counts what is finished, refuses what does not fit, logs once."""
 
+from dataclasses import dataclass, replace
+
 import pytest
 
-from gradnet.core.files import JsonLines
-from gradnet.errors import GradnetError
+from gradnet.core.files import JsonLines, write_json
+from gradnet.errors import DamagedFileError, GradnetError
 from gradnet.experiments.run_folder import (
     RunFolder,
-    describe,
-    first_difference,
-    plain,
+    RunKey,
+    read_evaluations,
     read_rows,
     rounded,
 )
 
-KEY = {"seed": 0, "level": 0.5, "method": "default"}
+KEY = RunKey(seed=0, method="default", level=0.5)
 IDENTITY = {"problem": {"data_fingerprint": "abc"}, "model": "mlp"}
 
 
@@ -51,7 +52,7 @@ def test_a_resumed_run_logs_no_evaluation_twice(folder):
     first.on_resume([])
     for step in (0, 5, 10):
         first.on_evaluation({"step": step})
-    folder.callbacks({**KEY, "seed": 1}).on_evaluation({"step": 0})
+    folder.callbacks(replace(KEY, seed=1)).on_evaluation({"step": 0})
     second = folder.callbacks(KEY)
     second.on_resume([{"step": 0}, {"step": 5}])
     second.on_evaluation({"step": 10})
@@ -67,21 +68,66 @@ def test_an_empty_folder_has_no_rows(tmp_path):
 
 def test_rows_come_by_seed_and_level(folder):
     for seed, level in ((1, 0.5), (0, 0.9), (0, 0.10)):
-        folder.finish({**KEY, "seed": seed, "level": level}, {"test_accuracy": 0.5})
+        key = replace(KEY, seed=seed, level=level)
+        folder.finish(key, {"test_accuracy": 0.5})
     found = [(row["seed"], row["level"]) for row in read_rows(folder.path)]
     assert found == [(0, 0.1), (0, 0.9), (1, 0.5)]
 
 
-def test_differences_are_named():
-    before, now = {"a": {"b": [1, 2]}}, plain({"a": {"b": (1, 3)}})
-    assert first_difference(before, now) == "a.b was [1, 2], now [1, 3]"
-    assert first_difference({}, {"new": 1}) == "new was None, now 1"
+@dataclass(frozen=True)
+class Settings:
+    steps: int = 3
+
+
+@dataclass(frozen=True)
+class LaterSettings(Settings):
+    extra: str = "none"
+
+
+def test_a_new_field_with_a_default_leaves_finished_rows_done(folder):
+    folder.finish(KEY, {"test_accuracy": 0.5}, Settings())
+    assert folder.is_done(KEY, LaterSettings())
+    with pytest.raises(GradnetError, match="extra was None, now 'some'"):
+        folder.is_done(KEY, LaterSettings(extra="some"))
+
+
+def test_a_new_field_with_a_default_leaves_a_folder_its_study(folder):
+    identity = {**IDENTITY, "training": Settings()}
+    path = folder.path.parent / "other"
+    RunFolder(path, identity, "a CPU")
+    RunFolder(path, {**IDENTITY, "training": LaterSettings()}, "a CPU")
+    with pytest.raises(GradnetError, match=r"training\.steps was 3, now 4"):
+        RunFolder(path, {**IDENTITY, "training": LaterSettings(steps=4)}, "a CPU")
+
+
+def test_facts_stand_beside_the_settings_and_count(folder):
+    folder.finish(KEY, {"test_accuracy": 0.5}, Settings(), {"growth_method": "A"})
+    assert folder.is_done(KEY, Settings(), {"growth_method": "A"})
+    with pytest.raises(GradnetError, match="growth_method was 'A', now 'B'"):
+        folder.is_done(KEY, Settings(), {"growth_method": "B"})
+
+
+def test_files_of_a_newer_version_are_refused(folder):
+    folder.finish(KEY, {"test_accuracy": 0.5})
+    write_json(folder.result(KEY), {"format": 99, "settings": None})
+    with pytest.raises(DamagedFileError, match="newer gradnet"):
+        read_rows(folder.path)
+    write_json(folder.path / "study.json", {"format": 99})
+    with pytest.raises(DamagedFileError, match="newer gradnet"):
+        RunFolder(folder.path, IDENTITY, "a CPU")
+
+
+def test_evaluations_are_read_without_other_events(folder):
+    folder.callbacks(KEY).on_evaluation({"step": 1})
+    folder.log_stage(KEY, {"seconds": 1.0})
+    (record,) = read_evaluations(folder.path)
+    assert record["step"] == 1 and record["method"] == "default"
 
 
 def test_rows_need_no_level(folder):
-    key = {"seed": 2, "method": "grown"}
+    key = RunKey(2, "grown")
     folder.finish(key, {"test_accuracy": 0.5})
-    folder.finish({**key, "seed": 1}, {"test_accuracy": 0.5})
+    folder.finish(replace(key, seed=1), {"test_accuracy": 0.5})
     folder.finish(KEY, {"test_accuracy": 0.5})
     assert folder.result(key) == folder.path / "results/seed-2/grown.json"
     assert folder.checkpoint(key) == folder.path / "checkpoints/seed-2/grown.pt"
@@ -91,9 +137,9 @@ def test_rows_need_no_level(folder):
         (1, "grown"),
         (2, "grown"),
     ]
-    assert folder.callbacks(key).description == describe(key) == "seed 2, grown"
-    assert describe(KEY) == "seed 0, level 0.5, default"
-    assert describe({"seed": 3}) == "base network, seed 3"
+    assert folder.callbacks(key).description == str(key) == "seed 2, grown"
+    assert str(KEY) == "seed 0, level 0.5, default"
+    assert str(RunKey(3)) == "base network, seed 3"
 
 
 def test_small_numbers_keep_their_digits():
