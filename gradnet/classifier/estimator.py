@@ -1,5 +1,6 @@
-"""GradNetClassifier: GradNet as a scikit-learn estimator, for a base of one's own."""
+"""GradNetClassifier: GradNet as a scikit-learn estimator."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,16 @@ from torch import Tensor, nn
 from gradnet.classifier.fit import fit_gradnet
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.classifier.recipes import RECIPES, Recipe
-from gradnet.classifier.stored import fit_stored
+from gradnet.core.nested_parameters import nested_parameters, replace_nested
 from gradnet.core.reproducibility import (
     derive_seed,
     isolated_randomness,
     resolve_device,
 )
+from gradnet.data.augmentation import IdentityTransform
 from gradnet.data.problem import Samples
 from gradnet.data.splits import make_splits
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.store.reader import GradientStore
 from gradnet.training.loop import TrainingSettings, fit
 from gradnet.training.supervised import SupervisedTask
@@ -35,18 +37,32 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         base: maps inputs ``(N, ...)`` to logits ``(N, K)``; the classes, sorted, are
-            its logits in order. It is never changed. None trains a network with one
-            hidden layer of 32 units on standardized inputs, on half of the data.
-        recipe: a name of :data:`gradnet.classifier.recipes.RECIPES`, or a recipe.
+            its logits in order. A copy of it is used, in evaluation mode. None trains a
+            network with one hidden layer of 32 units on standardized inputs, on half of
+            the data.
+        recipe: a name of :data:`gradnet.classifier.recipes.RECIPES`, or a recipe. Its
+            fields are parameters too: ``recipe__hidden``,
+            ``recipe__training__learning_rate``, and so on.
         validation_fraction: part of the training data that stops the training.
-        device: ``cpu``, ``cuda`` or ``auto``.
+        device: where the copy of the base is and training is done: ``cpu``, ``cuda`` or
+            ``auto``.
         random_state: seed of weights, order and random labels.
+        max_memory: what a chunk of samples may take, in bytes or such as ``"2GB"``;
+            None takes the default of the device.
 
     Attributes:
         classes_: the labels, sorted.
-        base_: the base network.
+        base_: the copy of the base network.
         predictor_: the :class:`~gradnet.classifier.predictor.GradNetPredictor`.
         history_: what its training did.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from gradnet import GradNetClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> classifier = GradNetClassifier().set_params(recipe__training__steps=20)
+        >>> classifier.fit(X[:200], y[:200]).predict(X[200:203]).shape
+        (3,)
     """
 
     def __init__(
@@ -56,12 +72,37 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         validation_fraction: float = 0.1,
         device: str = "auto",
         random_state: int = 0,
+        max_memory: str | float | None = None,
     ) -> None:
         self.base = base
         self.recipe = recipe
         self.validation_fraction = validation_fraction
         self.device = device
         self.random_state = random_state
+        self.max_memory = max_memory
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters by name.
+
+        Args:
+            deep: the fields of the recipe too, as ``recipe__hidden`` and
+                ``recipe__training__learning_rate``.
+        """
+        found: dict[str, Any] = super().get_params(deep=False)
+        return found | self._recipe_parameters() if deep else found
+
+    def set_params(self, **params: Any) -> "GradNetClassifier":
+        """Set parameters by the names that :meth:`get_params` has.
+
+        Raises:
+            ValueError: there is no such parameter, or it is out of its range.
+        """
+        nested = {k: v for k, v in params.items() if k.startswith("recipe__")}
+        super().set_params(**{k: v for k, v in params.items() if k not in nested})
+        if nested:
+            changes = {k.removeprefix("recipe__"): v for k, v in nested.items()}
+            self.recipe = replace_nested(self._recipe(), changes)
+        return self
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "GradNetClassifier":
         """Train GradNet, and a base network first where none was given.
@@ -71,15 +112,15 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
             y: ``(N,)``, labels of any type.
 
         Raises:
-            GradnetError: the labels are of one class, their number is not that of the
-                base network's logits, or there is no such recipe.
+            InvalidInputError: the labels are of one class, their number is not that of
+                the base network's logits, or there is no such recipe.
         """
         X, y = validate_data(self, X, y, dtype=np.float32, allow_nd=True)
         check_classification_targets(y)
         recipe = self._recipe()
         self.classes_, encoded = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise GradnetError("all samples are of one class; give two classes")
+            raise InvalidInputError("all samples are of one class; give two classes")
         device = resolve_device(self.device)
         inputs = torch.from_numpy(X).to(device)
         labels = torch.from_numpy(encoded.astype(np.int64)).to(device)
@@ -87,10 +128,14 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         if self.base is None:
             self.base_ = self._train_base(base_half)
         else:
-            self.base_ = self.base.to(device)
+            self.base_ = self._copy_of_base(device)
             self._check_classes(inputs)
         self.predictor_, self.history_ = fit_gradnet(
-            self.base_, gradnet_half, recipe, seed=self.random_state
+            self.base_,
+            gradnet_half,
+            recipe,
+            seed=self.random_state,
+            max_memory=self.max_memory,
         )
         return self
 
@@ -101,19 +146,22 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
             store: a store, or its place; of the base network, at all labels.
 
         Raises:
-            GradnetError: there is no base network, or the store does not fit it.
+            InvalidInputError: there is no base network, or the store does not fit it.
         """
         if self.base is None:
-            raise GradnetError("a store holds no base network; give one with base=...")
+            raise InvalidInputError(
+                "a store holds no base network; give one with base=..."
+            )
         opened = GradientStore(store) if isinstance(store, str) else store
         self.classes_ = np.arange(opened.plan.num_logits)
-        self.base_ = self.base.to(resolve_device(self.device))
-        self.predictor_, self.history_ = fit_stored(
+        self.base_ = self._copy_of_base(resolve_device(self.device))
+        self.predictor_, self.history_ = fit_gradnet(
             self.base_,
             opened,
             self._recipe(),
             validation_fraction=self.validation_fraction,
             seed=self.random_state,
+            max_memory=self.max_memory,
         )
         return self
 
@@ -140,11 +188,23 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         device = next(predictor.base.parameters()).device
         return predictor.scores(torch.from_numpy(X).to(device))
 
+    def _copy_of_base(self, device: torch.device) -> nn.Module:
+        """The base in evaluation mode on a device; the caller's stays as it is."""
+        assert self.base is not None
+        return copy.deepcopy(self.base).to(device).eval()
+
+    def _recipe_parameters(self) -> dict[str, Any]:
+        is_name = isinstance(self.recipe, str)
+        recipe = RECIPES.get(self.recipe) if is_name else self.recipe
+        return nested_parameters("recipe", recipe)
+
     def _recipe(self) -> Recipe:
         if isinstance(self.recipe, Recipe):
             return self.recipe
-        if self.recipe not in RECIPES:
-            raise GradnetError(f"no recipe {self.recipe!r}: give {', '.join(RECIPES)}")
+        if not (isinstance(self.recipe, str) and self.recipe in RECIPES):
+            raise InvalidInputError(
+                f"no recipe {self.recipe!r}: give {', '.join(RECIPES)}"
+            )
         return RECIPES[self.recipe]
 
     def _halves(self, inputs: Tensor, labels: Tensor) -> tuple[Samples, Samples]:
@@ -196,22 +256,10 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         with torch.no_grad():
             num_logits = self.base_(inputs[:1]).shape[-1]
         if num_logits != len(self.classes_):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"the base network has {num_logits} logits, the labels are of "
                 f"{len(self.classes_)} classes; they must be as many"
             )
-
-
-class IdentityTransform:
-    """Inputs that need no preparation."""
-
-    def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The inputs."""
-        return images
-
-    def evaluate(self, images: Tensor) -> Tensor:
-        """The inputs."""
-        return images
 
 
 class Standardize(nn.Module):

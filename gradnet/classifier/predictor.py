@@ -1,7 +1,8 @@
 """GradNetPredictor: a base network and its GradNet, together one classifier."""
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import torch
@@ -22,31 +23,34 @@ from gradnet.classifier.tangent import (
     tangent_weights,
 )
 from gradnet.core.formats import Format
-from gradnet.core.reproducibility import versions
+from gradnet.core.reproducibility import isolated_randomness, versions
 from gradnet.errors import GradnetError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.layout import BlockLayout
-
-# Gradients that are alive at once in prediction and in training, in bytes.
-MEMORY_BYTES = {"cpu": 160e6, "cuda": 4e9}
-
 
 # Format 1 has a number; the fields are those of format 0.
 FORMAT = Format("gradnet", (lambda header: header,))
 
 
 class GradNetPredictor:
-    """Predicts from the gradients of all labels; nothing is kept but one chunk of them.
+    """Classifies by the gradients at all labels, of one chunk of samples at a time.
 
     Args:
-        base: images ``(N, ...)`` to logits ``(N, K)``, in evaluation mode.
+        base: inputs ``(N, ...)`` to logits ``(N, K)``, in evaluation mode; it is not
+            modified.
         recipe: how its gradients are read and classified.
         num_classes: ``K``.
+        max_memory: what one chunk of samples may take in training and in prediction,
+            such as ``"2GB"``; None takes the default of
+            :data:`gradnet.core.memory.BUDGETS`. At least one sample is always taken.
 
     Attributes:
-        features: fitted by ``classifier.fit_gradnet``.
+        features: fitted by :func:`gradnet.classifier.fit.fit_gradnet`.
         network: trained by it; untrained at first.
-        gradients_used: how many gradients were formed or contracted so far.
+        gradients_used: how many gradients were computed so far, formed or not.
+
+    Raises:
+        GradnetError: the recipe does not fit the base network.
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class GradNetPredictor:
         base: nn.Module,
         recipe: Recipe,
         num_classes: int,
+        *,
+        max_memory: str | float | None = None,
     ) -> None:
         self.base, self.recipe = base, recipe
         self.extractor = GradientExtractor(
@@ -61,6 +67,7 @@ class GradNetPredictor:
             layers=recipe.layers,
             biases=recipe.biases,
             weight_decay=recipe.weight_decay_term,
+            max_memory=max_memory,
         )
         layout = self.layout
         sizes = dict(zip(layout.names, layout.sizes, strict=True))
@@ -74,10 +81,36 @@ class GradNetPredictor:
         """Which coordinates belong to which layer."""
         return self.extractor.layout
 
-    def chunk_size(self, num_labels: int, device: torch.device) -> int:
-        """Samples whose gradients at ``num_labels`` labels fit the memory budget."""
-        budget = MEMORY_BYTES.get(device.type, MEMORY_BYTES["cpu"])
-        return max(1, int(budget / (4 * num_labels * self.layout.size)))
+    def parts(
+        self,
+        kind: Hashable,
+        work: Callable[[slice], Tensor | None],
+        count: int,
+        device: torch.device,
+    ) -> list[slice]:
+        """Slices of ``count`` samples, each of which fits the memory budget.
+
+        Args:
+            kind: of the work; samples of one kind need the same memory.
+            work: what is done with some of the samples. It is tried, with a backward
+                pass to the network's weights where what it returns has one, to measure
+                what it needs; neither random numbers nor counts are changed by that.
+            count: ``N``.
+            device: where the work is done.
+        """
+
+        def try_out(samples: int) -> None:
+            used = self.gradients_used
+            with isolated_randomness():
+                result = work(slice(0, samples))
+                if result is not None and result.requires_grad:
+                    weights = [p for p in self.network.parameters() if p.requires_grad]
+                    torch.autograd.grad(result.sum(), weights, allow_unused=True)
+            self.gradients_used = used
+
+        key = kind, torch.is_grad_enabled(), self.network.training
+        size = self.extractor.chunk_sizes.find_up_to(count, key, try_out, device)
+        return [slice(start, start + size) for start in range(0, count, size)]
 
     @property
     def is_tangent_model(self) -> bool:
@@ -130,11 +163,16 @@ class GradNetPredictor:
             advance: called with the number of samples just done.
         """
         self.network.eval()
+        if not len(x):
+            logits, outputs = self.outputs(x)
+            return self.network.predict(outputs, logits)
         scores = []
-        for part in x.split(self.chunk_size(self.network.num_classes, x.device)):
-            logits, outputs = self.outputs(part)
+        kind = ("images", x.shape[1:]), True
+        work = functools.partial(_outputs_of, self, x)
+        for part in self.parts(kind, work, len(x), x.device):
+            logits, outputs = self.outputs(x[part])
             scores.append(self.network.predict(outputs, logits))
-            advance(len(part))
+            advance(len(logits))
         return torch.cat(scores)
 
     def save(self, path: str | Path, **about: object) -> Path:
@@ -182,6 +220,10 @@ class GradNetPredictor:
         load_exactly(predictor.network, network, str(path))
         predictor.features.load_state_dict(_below(tensors, "features/"))
         return predictor
+
+
+def _outputs_of(predictor: GradNetPredictor, x: Tensor, part: slice) -> Tensor:
+    return predictor.outputs(x[part])[1]
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

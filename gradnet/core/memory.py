@@ -4,6 +4,7 @@ import functools
 import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from gradnet.errors import GradnetError
 
 # Memory of one chunk: larger ones were not faster on a CPU, and fill a GPU.
 BUDGETS = {"cpu": "512MB", "cuda": "4GB"}
+
+# Of twice as many samples: from here on next to all memory is the samples'.
+PROPORTIONAL_GROWTH = 1.8
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -97,8 +101,25 @@ def id_of(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
+@dataclass(frozen=True)
+class _Fitting:
+    """What is known of a kind of work.
+
+    Attributes:
+        measured: samples that were measured.
+        peak: bytes that they took.
+        fits: samples that fit the budget for certain.
+        is_final: no more are to be measured.
+    """
+
+    measured: int
+    peak: int
+    fits: int
+    is_final: bool
+
+
 class ChunkSizes:
-    """How many samples are worked on at once.
+    """How many samples are worked on at once: one memory budget for all kinds of work.
 
     Args:
         chunk_size: always so many; None measures.
@@ -115,6 +136,12 @@ class ChunkSizes:
         self.chunk_size = chunk_size
         self.max_memory = None if max_memory is None else parse_bytes(max_memory)
         self._measured: dict[object, tuple[int, int]] = {}
+        self._fitting: dict[object, _Fitting] = {}
+
+    def budget(self, device: torch.device) -> int:
+        """What a chunk may take on a device, in bytes."""
+        default = BUDGETS.get(device.type, BUDGETS["cpu"])
+        return self.max_memory or parse_bytes(default)
 
     def find(
         self,
@@ -142,5 +169,43 @@ class ChunkSizes:
             self._measured[key] = first, max(0, second - first)
         first, further = self._measured[key]
         needed = max(1, first + (num_labels - 1) * further)
-        default = BUDGETS.get(device.type, BUDGETS["cpu"])
-        return max(1, (self.max_memory or parse_bytes(default)) // needed)
+        return max(1, self.budget(device) // needed)
+
+    def find_up_to(
+        self,
+        count: int,
+        key: object,
+        work: Callable[[int], object],
+        device: torch.device,
+    ) -> int:
+        """How many of ``count`` samples fit, where some memory is not a sample's.
+
+        Weights and their gradients take the same memory for any number of samples, so
+        one sample tells little about many. The work is measured on 1, 2, 4, ... samples
+        until further ones take as much each as the measured ones. Nothing is tried that
+        could be over budget but one sample: memory grows at most in proportion.
+
+        Args:
+            count: samples there are; work is done for that many at most.
+            key: of the kind of work; what was measured of one kind is kept.
+            work: does it for so many samples.
+            device: where.
+
+        Returns:
+            From 1 to ``count``; 1 for a count of 0.
+        """
+        if self.chunk_size is not None:
+            return self.chunk_size
+        found = self._fitting.get(key)
+        while count and (found is None or (found.fits < count and not found.is_final)):
+            samples = 1 if found is None else min(2 * found.measured, count)
+            work(samples)  # what is only made once is not counted
+            peak = max(1, peak_bytes(functools.partial(work, samples), device))
+            fits = max(1, samples * self.budget(device) // peak)
+            is_final = fits < 2 * samples or (
+                found is not None
+                and samples == 2 * found.measured
+                and peak >= PROPORTIONAL_GROWTH * found.peak
+            )
+            found = self._fitting[key] = _Fitting(samples, peak, fits, is_final)
+        return max(1, min(count, found.fits if found else 1))

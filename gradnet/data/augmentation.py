@@ -142,3 +142,15 @@ def whiten(images: Tensor) -> Tensor:
 
 def _uniform(count: int, generator: torch.Generator) -> Tensor:
     return torch.rand(count, generator=generator, device=generator.device)
+
+
+class IdentityTransform:
+    """Inputs that need no preparation."""
+
+    def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The inputs."""
+        return images
+
+    def evaluate(self, images: Tensor) -> Tensor:
+        """The inputs."""
+        return images

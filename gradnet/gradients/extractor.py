@@ -75,7 +75,7 @@ class GradientExtractor:
         self.weight_decay = weight_decay
         self.layout = BlockLayout.of(model, layers, biases)
         self._engines = Engines(model, self.layout, loss, weight_decay, engine)
-        self._chunk_sizes = ChunkSizes(chunk_size, max_memory)
+        self.chunk_sizes = ChunkSizes(chunk_size, max_memory)
         self.dtype = dtype or self._engines.dtype
 
     def per_sample(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -269,7 +269,7 @@ class GradientExtractor:
                 self._reduce(x[:1], at, reduction)
 
         self._engines.verify(x)
-        return self._chunk_sizes.find(key, read, labels.shape[1], x.device)
+        return self.chunk_sizes.find(key, read, labels.shape[1], x.device)
 
     def _parts(
         self, x: Tensor, labels: Tensor, reduction: Reduction | None = None

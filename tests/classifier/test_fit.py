@@ -11,6 +11,7 @@ from gradnet.classifier.fit import GradNetTask, evaluate_predictor, fit_gradnet
 from gradnet.classifier.network import GradNet
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.classifier.recipes import DEFAULT, GRADNET_2018, Recipe
+from gradnet.classifier.sources import FreshGradients
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.experiments.base_network import BaseSettings, train_base
 from gradnet.training.loop import TrainingSettings
@@ -57,6 +58,10 @@ def test_gradnet_beats_the_network_that_it_was_read_from(problem, base, recipe):
     assert after["accuracy"] == history.best["accuracy"]
 
 
+def make_task(predictor, samples):
+    return GradNetTask(predictor, FreshGradients(predictor, samples, seed=0), seed=0)
+
+
 def test_the_base_is_never_changed(problem, base):
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     fit_gradnet(base, problem.gradnet_half, QUICK)
@@ -67,7 +72,7 @@ def test_the_base_is_never_changed(problem, base):
 def test_an_untrained_scorer_is_its_base(problem, base):
     half = problem.gradnet_half
     for recipe in (QUICK, RELU):
-        task = GradNetTask(GradNetPredictor(base, recipe, 10), half, seed=0)
+        task = make_task(GradNetPredictor(base, recipe, 10), half)
         task.fit_features()
         assert task.evaluate() == pytest.approx(evaluate(base, half), rel=1e-5)
 
@@ -88,7 +93,8 @@ def test_same_seed_same_numbers(problem, base, recipe):
 
 def test_each_step_draws_a_label_of_its_own_for_each_sample(problem, base, monkeypatch):
     predictor = GradNetPredictor(base, replace(SUM, features=FeatureSettings()), 10)
-    task = GradNetTask(predictor, problem.gradnet_half, seed=0)
+    task = make_task(predictor, problem.gradnet_half)
+    list(task.losses(0))  # the memory that a batch takes is measured once
     asked, targets = [], []
     outputs, loss = predictor.outputs, GradNet.loss
 
@@ -108,19 +114,17 @@ def test_each_step_draws_a_label_of_its_own_for_each_sample(problem, base, monke
     assert len(labels.unique()) == 10
     assert 0.03 < (labels == y).float().mean() < 0.25
     assert not torch.equal(asked[0], asked[1])
-    true = problem.data.y_train[task.batches(19)]
+    true = problem.data.y_train[task.source.batches(19)]
     assert torch.equal(y[-25:], true)
 
 
-def test_parts_of_a_batch_add_up(problem, base, monkeypatch):
+def test_parts_of_a_batch_add_up(problem, base):
     def gradient_of_one_step(budget):
-        monkeypatch.setattr(
-            "gradnet.classifier.predictor.MEMORY_BYTES", {"cpu": budget}
-        )
         torch.manual_seed(0)
-        predictor = GradNetPredictor(base, replace(RELU, statistics_samples=50), 10)
+        recipe = replace(RELU, statistics_samples=50)
+        predictor = GradNetPredictor(base, recipe, 10, max_memory=budget)
         torch.nn.init.normal_(predictor.network.output.weight)
-        task = GradNetTask(predictor, problem.gradnet_half, seed=0)
+        task = make_task(predictor, problem.gradnet_half)
         task.fit_features()
         losses = list(task.losses(0))
         sum(losses).backward()

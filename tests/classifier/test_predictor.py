@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.checkpoints.tensor_file import load_with_header, save_with_header
-from gradnet.classifier import predictor as predictor_module
 from gradnet.classifier.features import FeatureSettings
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.classifier.recipes import DEFAULT, GRADNET_2018, Recipe
+from gradnet.core.memory import peak_bytes
 from gradnet.errors import GradnetError
 
 RECIPES: Mapping[str, Recipe] = {
@@ -87,17 +87,31 @@ def test_scores_equal_a_loop_over_samples_and_labels(recipe: str) -> None:
 
 @every_recipe
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_scores_do_not_depend_on_chunks(
-    recipe: str, chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_do_not_depend_on_chunks(recipe: str, chunk: int) -> None:
     predictor = make_predictor(RECIPES[recipe])
     expected = predictor.scores(inputs())
-    bytes_of_one = 4 * NUM_CLASSES * predictor.layout.size
-    budget = {"cpu": (chunk + 0.5) * bytes_of_one}
-    monkeypatch.setattr(predictor_module, "MEMORY_BYTES", budget)
+    predictor.extractor.chunk_sizes.chunk_size = chunk
     done: list[int] = []
     assert_same(predictor.scores(inputs(), done.append), expected)
     assert done == {1: [1, 1, 1, 1], 3: [3, 1]}[chunk]
+
+
+@every_recipe
+def test_chunks_stay_within_the_memory_budget(recipe: str) -> None:
+    predictor = make_predictor(RECIPES[recipe])
+    x = inputs()[torch.arange(64) % len(inputs())]
+    one = peak_bytes(lambda: predictor.outputs(x[:1]), x.device)
+    budget = 9 * one
+    limited = GradNetPredictor(
+        predictor.base, predictor.recipe, NUM_CLASSES, max_memory=budget
+    )
+    limited.network.load_state_dict(predictor.network.state_dict())
+    limited.features.load_state_dict(predictor.features.state_dict())
+    done: list[int] = []
+    assert_same(limited.scores(x, done.append), predictor.scores(x))
+    assert 1 < max(done) < 64
+    taken = peak_bytes(lambda: limited.outputs(x[: max(done)]), x.device)
+    assert taken <= budget
 
 
 @every_recipe

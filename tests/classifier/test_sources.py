@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from gradnet.checkpoints.inputs import InputSettings, load_inputs
 from gradnet.checkpoints.snapshots import Snapshot, load_snapshot
 from gradnet.classifier.estimator import GradNetClassifier
+from gradnet.classifier.fit import fit_gradnet
 from gradnet.classifier.recipes import RECIPES, Recipe
-from gradnet.classifier.stored import fit_stored
 from gradnet.data.datasets import load_data
 from gradnet.errors import GradnetError
 from gradnet.store.extraction import Extraction, ExtractionSettings
@@ -70,7 +69,7 @@ def test_it_beats_the_base_network(place: str, snapshot: Snapshot) -> None:
 def test_the_sum_head_and_fitted_features(snapshot: Snapshot, tmp_path: Path) -> None:
     recipe = short("gradnet2018")
     place = write(snapshot, tmp_path / "store", weight_decay=recipe.weight_decay_term)
-    predictor, history = fit_stored(snapshot.model, GradientStore(place), recipe)
+    predictor, history = fit_gradnet(snapshot.model, GradientStore(place), recipe)
     assert predictor.features.scale is not None
     assert set(predictor.features.scale.statistics) == {"conv0", "conv1", "linear"}
     assert history.records[-1]["train_loss"] < history.records[1]["train_loss"] * 1.02
@@ -78,11 +77,12 @@ def test_the_sum_head_and_fitted_features(snapshot: Snapshot, tmp_path: Path) ->
 
 def test_the_same_seed_gives_the_same_numbers(place: str, snapshot: Snapshot) -> None:
     first, second, other = (
-        fit_stored(snapshot.model, GradientStore(place), short("default"), seed=seed)[0]
+        fit_gradnet(snapshot.model, GradientStore(place), short("default"), seed=seed)
         for seed in (1, 1, 2)
     )
     weights = [
-        p.network.state_dict()["first.weights.0"] for p in (first, second, other)
+        fitted[0].network.state_dict()["first.weights.0"]
+        for fitted in (first, second, other)
     ]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -102,7 +102,7 @@ def test_gradients_that_prediction_cannot_repeat(
 ) -> None:
     store = GradientStore(write(snapshot, tmp_path / "store", **settings))
     with pytest.raises(GradnetError, match=f"does not fit: {message}"):
-        fit_stored(snapshot.model, store, RECIPES["default"])
+        fit_gradnet(snapshot.model, store, RECIPES["default"])
 
 
 def test_a_store_of_another_network(place: str) -> None:
@@ -120,18 +120,18 @@ def test_batches_have_every_training_sample_once_an_epoch(
     place: str, snapshot: Snapshot
 ) -> None:
     from gradnet.classifier.predictor import GradNetPredictor
-    from gradnet.classifier.stored import StoredTask
+    from gradnet.classifier.sources import StoredGradients
 
     predictor = GradNetPredictor(snapshot.model, short("default"), 10)
     train = torch.arange(0, 300, 3)
-    task = StoredTask(predictor, GradientStore(place), train, train + 1, seed=0)
-    steps = len(train) // task.batch_size
+    store = GradientStore(place)
+    source = StoredGradients(predictor, store, train, train + 1, seed=0)
+    steps = len(train) // source.batch_size
     epochs = [
-        np.concatenate([task._batch(e * steps + s) for s in range(steps)])
+        np.concatenate([source.indices(e * steps + s) for s in range(steps)])
         for e in range(2)
     ]
     for epoch in epochs:
-        assert len(set(epoch)) == steps * task.batch_size
+        assert len(set(epoch)) == steps * source.batch_size
         assert set(epoch) <= set(train.tolist())
     assert not np.array_equal(*epochs)
-    assert isinstance(task.module, nn.Module)
