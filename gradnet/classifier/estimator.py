@@ -122,7 +122,7 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise InvalidInputError("all samples are of one class; give two classes")
         device = resolve_device(self.device)
-        inputs = torch.from_numpy(X).to(device)
+        inputs = torch.from_numpy(X).to(device, self._dtype())
         labels = torch.from_numpy(encoded.astype(np.int64)).to(device)
         base_half, gradnet_half = self._halves(inputs, labels)
         if self.base is None:
@@ -143,7 +143,7 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         """Train GradNet on gradients that ``gradnet extract`` stored.
 
         Args:
-            store: a store, or its place; of the base network, at all labels.
+            store: a store, or its folder or URL; of the base network, at all labels.
 
         Raises:
             InvalidInputError: there is no base network, or the store does not fit it.
@@ -182,11 +182,16 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         return labels
 
     def _scores(self, X: ArrayLike) -> Tensor:
-        check_is_fitted(self)
+        check_is_fitted(self, "predictor_")
         X = validate_data(self, X, dtype=np.float32, allow_nd=True, reset=False)
         predictor: GradNetPredictor = self.predictor_
-        device = next(predictor.base.parameters()).device
-        return predictor.scores(torch.from_numpy(X).to(device))
+        weight = next(predictor.base.parameters())
+        return predictor.scores(torch.from_numpy(X).to(weight))
+
+    def _dtype(self) -> torch.dtype:
+        """The type of numbers that the base takes."""
+        parameters = () if self.base is None else self.base.parameters()
+        return next((p.dtype for p in parameters), torch.float32)
 
     def _copy_of_base(self, device: torch.device) -> nn.Module:
         """The base in evaluation mode on a device; the caller's stays as it is."""
@@ -194,9 +199,9 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         return copy.deepcopy(self.base).to(device).eval()
 
     def _recipe_parameters(self) -> dict[str, Any]:
-        is_name = isinstance(self.recipe, str)
-        recipe = RECIPES.get(self.recipe) if is_name else self.recipe
-        return nested_parameters("recipe", recipe)
+        if isinstance(self.recipe, str):
+            return nested_parameters("recipe", RECIPES.get(self.recipe))
+        return nested_parameters("recipe", self.recipe)
 
     def _recipe(self) -> Recipe:
         if isinstance(self.recipe, Recipe):
