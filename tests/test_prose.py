@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     [
         ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *ROOT.glob("docs/*.md"),
         *ROOT.glob("checkpoints/*.md"),
         *ROOT.glob("benchmarks/**/*.md"),
         *ROOT.glob("notebooks/*.ipynb"),
@@ -75,15 +79,34 @@ def test_commands_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_paths_exist(page):
-    roots = "gradnet|tests|notebooks|benchmarks|checkpoints|\\.ci"
+    roots = "gradnet|tests|notebooks|benchmarks|checkpoints|docs|\\.ci"
     pattern = rf"(?<![\w/.])((?:{roots})/[\w./-]+\.(?:{SUFFIXES}))\b"
     for path in re.findall(pattern, page.read_text()):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
-def test_every_room_stands_on_the_map():
-    readme = (ROOT / "README.md").read_text()
-    for path in MODULES:
-        name = path.name if path.parent.name == "gradnet" else path.parent.name
-        if not name.startswith("__"):
-            assert name in readme, f"README does not say what {name} is for"
+def test_every_folder_is_on_the_architecture_page():
+    page = (ROOT / "docs/architecture.md").read_text()
+    for path in (ROOT / "gradnet").glob("*/__init__.py"):
+        assert f"`{path.parent.name}`" in page, f"no word on {path.parent.name}"
+
+
+def test_the_levels_of_the_architecture_page_are_the_contract():
+    rows = re.findall(
+        r"^\| \d \| ([^|]+) \|", (ROOT / "docs/architecture.md").read_text(), re.M
+    )
+    text = (ROOT / "pyproject.toml").read_text()
+    layers = tomllib.loads(text)["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == [
+        layer.split(" | ") for layer in layers
+    ]
+
+
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs/dependencies.md").read_text().lower()
+    for requirement in project["dependencies"]:
+        name = re.match(r"[\w-]+", requirement)[0].lower()
+        assert name in page, f"no reason for {name}"
+    for extra in project["optional-dependencies"]:
+        assert f"`{extra}`" in page, f"no word on the extra {extra}"
