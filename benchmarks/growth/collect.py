@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from gradnet.core.files import write_text
-from gradnet.experiments.growth_report import write_growth_report
+from gradnet.experiments.reports import write_growth_report
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "growth"

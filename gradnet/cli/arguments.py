@@ -1,6 +1,8 @@
 """Command-line arguments and YAML files to settings dataclasses, by jsonargparse."""
 
+import argparse
 import dataclasses
+import inspect
 import json
 import re
 import types
@@ -9,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from gradnet.classifier.recipes import RECIPES, Recipe
 from gradnet.cli.option_files import MODE, check_import_path, check_option_file
@@ -39,7 +41,10 @@ def parse(
 
 
 def parse_several(
-    settings: Sequence[type[Any]], program: str, arguments: Sequence[str]
+    settings: Sequence[type[Any]],
+    program: str,
+    arguments: Sequence[str],
+    epilog: str | None = None,
 ) -> tuple[list[Any], str]:
     """Make several settings objects from arguments that stand side by side.
 
@@ -47,12 +52,18 @@ def parse_several(
         settings: dataclasses that share no field; the first one's docstring describes.
         program: what the user calls, for the help text.
         arguments: as for :func:`parse`.
+        epilog: stands below the options in the help text.
 
     Returns:
         An object of each, and the YAML of all their values.
     """
-    description = (settings[0].__doc__ or "").partition("\n")[0]
-    parser = _Parser(prog=program, description=description, parser_mode=MODE)
+    parser = _Parser(
+        prog=program,
+        description=describe(settings[0]),
+        epilog=epilog,
+        formatter_class=_Formatter,
+        parser_mode=MODE,
+    )
     parser.add_argument("--config", action="config", help="a YAML file of options")
     for kind in settings:
         parser.add_class_arguments(kind, as_positional=True)
@@ -94,6 +105,16 @@ def _complete(settings: Sequence[type], arguments: Sequence[str]) -> list[str]:
         else:
             done += [option, *given]
     return done
+
+
+def describe(settings: type) -> str:
+    """The docstring of a settings class up to its attributes, for a help text."""
+    text = inspect.cleandoc(settings.__doc__ or "")
+    return text.partition("\nAttributes:")[0].replace("``", "").strip()
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of a description, so that examples stay on their own."""
 
 
 class _Parser(ArgumentParser):

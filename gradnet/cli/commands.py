@@ -1,48 +1,99 @@
-"""What each command of the command line takes and does: one dataclass a command."""
+"""The table of commands: what each is for, and the class or function that runs it.
 
+Nothing is imported before a command runs, so that ``gradnet --help`` does not wait for
+torch.
+"""
+
+import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from gradnet.cli.arguments import parse
-from gradnet.cli.check import Check
-from gradnet.cli.evaluate import Evaluate
-from gradnet.cli.extract import Extract
-from gradnet.cli.fit import Fit
-from gradnet.cli.grow import run_grow
-from gradnet.cli.import_weights import ImportWeights
-from gradnet.cli.inspect import Inspect
-from gradnet.cli.options import Command
-from gradnet.cli.recipe import PrintRecipe
-from gradnet.cli.reproduce import Reproduce
-from gradnet.cli.table import Table
-from gradnet.cli.train_base import TrainBase
+
+@dataclass(frozen=True)
+class CommandEntry:
+    """A command.
+
+    Attributes:
+        text: one line for ``gradnet --help``.
+        module: in this folder.
+        name: of a settings dataclass with a ``run`` method, or of a function that takes
+            the arguments.
+    """
+
+    text: str
+    module: str
+    name: str
+
+
+COMMANDS: Mapping[str, CommandEntry] = {
+    "reproduce": CommandEntry(
+        "run a whole study: base networks, GradNets, controls, table and figure",
+        "reproduce",
+        "Reproduce",
+    ),
+    "train-base": CommandEntry(
+        "train a base network, with a snapshot at each accuracy level",
+        "train_base",
+        "TrainBase",
+    ),
+    "fit": CommandEntry("train a GradNet on the gradients of a snapshot", "fit", "Fit"),
+    "evaluate": CommandEntry(
+        "measure the test accuracy of a snapshot, and of its GradNet",
+        "evaluate",
+        "Evaluate",
+    ),
+    "grow": CommandEntry(
+        "let a network grow while it trains, by one of several methods",
+        "grow",
+        "run_grow",
+    ),
+    "table": CommandEntry(
+        "rewrite the table and the figure of a run folder", "table", "Table"
+    ),
+    "check": CommandEntry(
+        "compare the gradients of your own network with plain backward passes",
+        "check",
+        "Check",
+    ),
+    "extract": CommandEntry(
+        "write the gradients of a network's images into a store", "extract", "Extract"
+    ),
+    "inspect": CommandEntry(
+        "print what a store holds, and draw its norms", "inspect", "Inspect"
+    ),
+    "import-weights": CommandEntry(
+        "make a snapshot of weights that were trained elsewhere",
+        "import_weights",
+        "ImportWeights",
+    ),
+    "recipe": CommandEntry(
+        "print a recipe as YAML, to edit and to give to --recipe",
+        "recipe",
+        "PrintRecipe",
+    ),
+}
 
 
 def run(name: str, arguments: Sequence[str]) -> None:
     """Parse a command's arguments and run it.
 
     Args:
-        name: a key of :data:`CLASSES`.
+        name: a key of :data:`COMMANDS`.
         arguments: what follows it on the command line.
 
     Raises:
-        GradnetError: something is wrong with what the user gave.
+        GradnetError: invalid input, or a file that cannot be used.
     """
-    if name == "grow":  # its options depend on the method that is named first
-        run_grow(arguments)
+    entry = COMMANDS[name]
+    command = getattr(
+        importlib.import_module(f"gradnet.cli.{entry.module}"), entry.name
+    )
+    if not isinstance(command, type):
+        command(arguments)
         return
-    command, config = parse(CLASSES[name], f"gradnet {name}", arguments)
-    command.run(config)
+    from gradnet.cli.arguments import parse
+    from gradnet.cli.options import Command
 
-
-CLASSES: Mapping[str, type[Command]] = {
-    "reproduce": Reproduce,
-    "train-base": TrainBase,
-    "fit": Fit,
-    "evaluate": Evaluate,
-    "table": Table,
-    "check": Check,
-    "extract": Extract,
-    "inspect": Inspect,
-    "import-weights": ImportWeights,
-    "recipe": PrintRecipe,
-}
+    options: Command
+    options, config = parse(command, f"gradnet {name}", arguments)
+    options.run(config)

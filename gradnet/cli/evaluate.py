@@ -11,7 +11,10 @@ from gradnet.training.supervised import evaluate
 
 @dataclass(frozen=True)
 class Evaluate(DataSettings):
-    """Test a snapshot on the test images, centre crops, and a GradNet beside it.
+    """Measure the test accuracy of a snapshot, and of a GradNet that was read from it.
+
+    Example:
+        gradnet evaluate runs/digits/snapshots/seed-0/level-0.9.safetensors
 
     Attributes:
         snapshot: the base network's file.

@@ -15,10 +15,15 @@ from gradnet.store.writer import survey, write_store
 class Extract(ExtractionSettings, NetworkSettings):
     """Write the gradients of your own network, or of a snapshot, into a store.
 
+    A stopped run continues when it is run again; gradnet inspect checks the result.
+
+    Example:
+        gradnet extract --model torchvision:resnet18 --data images.npz --out store
+
     Attributes:
         out: the store: a folder, or a URL that fsspec knows, such as s3://bucket/store.
-        writer: i/n shares the work among n runs; this one is run i of them, from 1.
-        plan_only: print how much it would be, and write nothing.
+        writer: i/n shares the work among n runs, of which this one is number i, from 1.
+        plan_only: print the size of the store, and write nothing.
     """
 
     out: str
@@ -26,7 +31,7 @@ class Extract(ExtractionSettings, NetworkSettings):
     plan_only: bool = False
 
     def run(self, config: str) -> None:
-        """Say how much it will be, and write it."""
+        """Print the size of the store, and write it."""
         shards = self._shards()
         network, inputs = load_network(self)
         arguments = json.dumps(self.model_args, sort_keys=True)

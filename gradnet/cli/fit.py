@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradnet.checkpoints.snapshots import load_snapshot
-from gradnet.classifier.fit import fit_gradnet
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.cli.arguments import load_recipe
 from gradnet.cli.options import DataSettings, problem_of
 from gradnet.core.files import sha256
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
+from gradnet.experiments.fitting import fit_and_save
 from gradnet.training.loop import Callbacks
 from gradnet.training.supervised import evaluate
 
@@ -20,6 +20,11 @@ logger = logging.getLogger("gradnet")
 @dataclass(frozen=True)
 class Fit(DataSettings):
     """Train a GradNet on the gradients of a snapshot.
+
+    It is trained on the half of the images that the base network has not seen.
+
+    Example:
+        gradnet fit runs/digits/snapshots/seed-0/level-0.9.safetensors --recipe default
 
     Attributes:
         snapshot: the base network's file, made by train-base or import-weights.
@@ -41,10 +46,10 @@ class Fit(DataSettings):
         path = path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
         if path.exists():
             if GradNetPredictor.load(path, snapshot.model).recipe != recipe:
-                raise GradnetError(
+                raise InvalidInputError(
                     f"{path} was made by another recipe; name another file with --out"
                 )
-            print(f"{path}: done before; remove it to train anew")
+            print(f"{path}: done before; remove it to train again")
             return
         problem = problem_of(snapshot, self)
         base = snapshot.model.to(problem.data.x_train.device)
@@ -57,11 +62,16 @@ class Fit(DataSettings):
             description=f"GradNet {name}",
         )
         before = evaluate(base, problem.gradnet_half)["accuracy"]
-        predictor, history = fit_gradnet(
-            base, problem.gradnet_half, recipe, seed=self.seed, callbacks=callbacks
+        fitted = fit_and_save(
+            base,
+            problem.gradnet_half,
+            recipe,
+            path,
+            seed=self.seed,
+            callbacks=callbacks,
+            about={"seed": self.seed},
         )
-        accuracy = history.best["accuracy"]
-        predictor.save(path, validation_accuracy=accuracy, seed=self.seed)
+        accuracy = fitted.history.best["accuracy"]
         path.with_suffix(".pt.part").unlink(missing_ok=True)
         print(f"validation accuracy: base {before:.4f}, GradNet {accuracy:.4f}")
         print(path)

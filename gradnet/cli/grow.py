@@ -10,8 +10,8 @@ from gradnet.cli.trials import asks_for_trials, run_trials
 from gradnet.core.files import write_text
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
-from gradnet.experiments.growth_report import write_growth_report
 from gradnet.experiments.growth_study import GrowthStudy
+from gradnet.experiments.reports import write_growth_report
 from gradnet.growth import GROWTH
 from gradnet.growth.grown_network import read_grown
 from gradnet.growth.method import GrowthMethod
@@ -23,7 +23,7 @@ class Grow(ProblemSettings):
 
     Attributes:
         name: of the row in the table; default: that of the method.
-        seeds: everything is done once for each.
+        seeds: one run for each.
         max_flops: train for as many steps as these FLOPs allow, without growth: for a
             network trained directly beside one that grew.
         start: begin with a grown network, the file networks/seed-0/NAME.safetensors of
@@ -68,7 +68,10 @@ def run_grow(arguments: Sequence[str]) -> None:
         run_trials(name, arguments[1:])
         return
     (method, settings), config = parse_several(
-        [GROWTH[name], Grow], f"gradnet grow {name}", arguments[1:]
+        [GROWTH[name], Grow],
+        f"gradnet grow {name}",
+        arguments[1:],
+        f"Example:\n    gradnet grow {name} --data digits --training.steps 200",
     )
     _grow(name, settings, method, config)
 

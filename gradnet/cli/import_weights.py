@@ -15,6 +15,9 @@ from gradnet.training.supervised import evaluate
 class ImportWeights(ModelSettings, ProblemSettings):
     """Make a snapshot of weights that were trained elsewhere, for fit and evaluate.
 
+    Example:
+        gradnet import-weights --weights mine.pt --model mlp --out mine.safetensors
+
     Attributes:
         weights: a .safetensors, .pt or .pth file with a state dict of the model, or the
             .npz of a Chainer model or trainer snapshot.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradnet.core.files import save_figure
 from gradnet.core.progress import progress
-from gradnet.experiments.pictures import draw_norms
+from gradnet.experiments.gradient_figures import draw_norms
 from gradnet.store.reader import GradientStore
 
 
@@ -18,9 +18,12 @@ from gradnet.store.reader import GradientStore
 class Inspect:
     """Print what a gradient store holds, check it, and draw norms by layer and label.
 
+    Example:
+        gradnet inspect store
+
     Attributes:
-        store: the store: a folder, or a URL.
-        picture: where the picture goes; default: beside the store, named after it.
+        store: a folder, or a URL.
+        picture: file of the figure; default: beside the store, named after it.
     """
 
     store: str

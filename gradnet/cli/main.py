@@ -1,41 +1,27 @@
-"""The command line: finds the command, and loads nothing but what that one needs."""
+"""The command line: finds the command, and imports only what that one needs."""
 
 import argparse
-import importlib
 import logging
 import sys
 from collections.abc import Sequence
 
 from gradnet import __version__
+from gradnet.cli import commands
+from gradnet.cli.commands import COMMANDS
 from gradnet.cli.process import one_line_per_failure
 
-COMMANDS = {
-    "reproduce": "the whole: base networks, GradNets, controls, table and picture",
-    "train-base": "train a base network, with a snapshot at each accuracy level",
-    "fit": "train a GradNet on the gradients of a snapshot",
-    "evaluate": "test a snapshot, and a GradNet beside it",
-    "grow": "let a network grow while it trains, by one of several methods",
-    "table": "write the table and the picture of a run folder anew",
-    "check": "compare the gradients of your own network with plain backward passes",
-    "extract": "write the gradients of a network's images into a store",
-    "inspect": "print what a store holds, and draw its norms",
-    "import-weights": "make a snapshot of weights that were trained elsewhere",
-    "recipe": "print a recipe as YAML, to change and to give to --recipe",
-}
-
 EPILOG = """\
-gradnet COMMAND --help explains a command's options; every option can stand in a YAML
-file given with --config, and --print_config writes such a file.
+gradnet COMMAND --help explains a command and its options. Options can be written in a
+YAML file, given with --config; --print_config prints such a file.
 
   gradnet reproduce                       digits, embedded: no download, two minutes
   gradnet reproduce --data cifar10.npz --levels 0.4 0.5 0.6 --seeds 0 1 2
 
-A command that was stopped continues when it is given again; what is done is not done
-again."""
+A stopped command continues when it is run again; finished work is not repeated."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; exits with 2 on bad input, told in one line.
+    """Run a command; invalid input is reported in one line, with exit status 2.
 
     Args:
         argv: the arguments; default: those of the process.
@@ -48,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     with one_line_per_failure(arguments):
         _start_logging()
-        commands = importlib.import_module("gradnet.cli.commands")
         commands.run(known.command, arguments[1:])
 
 
@@ -60,9 +45,9 @@ def _make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, text in COMMANDS.items():
-        commands.add_parser(name, help=text, add_help=False)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, entry in COMMANDS.items():
+        subparsers.add_parser(name, help=entry.text, add_help=False)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What several commands need: a network with its images, run folders, the table."""
+"""Options that several commands share: a network with its images, run folders."""
 
 import logging
 import re
@@ -21,22 +21,23 @@ from gradnet.data.problem import (
     make_problem,
 )
 from gradnet.errors import GradnetError
-from gradnet.experiments.gradnet_report import to_markdown, write_report
+from gradnet.experiments.reports import write_report
 from gradnet.experiments.run_folder import read_rows
+from gradnet.experiments.tables import to_markdown
 
 logger = logging.getLogger("gradnet")
 
 
 class Command(Protocol):
-    """A command's options, and what it does with them."""
+    """The options of a command, with its ``run``."""
 
     def run(self, config: str) -> None:
-        """Do it; ``config`` is the YAML of all options."""
+        """Run the command; ``config`` is the YAML of all its options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where to find the data that a snapshot names, or others.
+    """Where the data of a snapshot are, or which others to use.
 
     Attributes:
         data: default: the data set that the snapshot names.
@@ -72,10 +73,10 @@ class NetworkSettings(InputSettings):
 
 
 def load_network(settings: NetworkSettings) -> tuple[nn.Module, Inputs]:
-    """The network on its device, and its images, which stay where they are.
+    """The network on its device, and its images, which are not moved.
 
     Raises:
-        GradnetError: the one or the other cannot be had, or they do not go together.
+        GradnetError: one of them cannot be loaded, or they do not fit each other.
     """
     checkpoint, device = settings.checkpoint, resolve_device(settings.device)
     if settings.model is None and checkpoint and checkpoint.endswith(".safetensors"):
@@ -106,7 +107,7 @@ def run_folder(data: str, out: str | None) -> Path:
 
 
 def print_table(folder: Path) -> None:
-    """Write the table and the picture of a run folder anew, and print the table."""
+    """Rewrite the table and the figure of a run folder, and print the table."""
     summary = write_report(read_rows(folder), folder, folder.resolve().name)
     print(to_markdown(summary))
     print(f"picture: {folder / 'table.png'}")
@@ -116,7 +117,7 @@ def problem_of(snapshot: Snapshot, settings: DataSettings) -> Problem:
     """The problem that a snapshot was trained on, with its split and augmentation.
 
     Raises:
-        GradnetError: the data cannot be had, or do not fit the network.
+        GradnetError: the data cannot be loaded, or do not fit the network.
     """
     info = snapshot.info
     augmentation = info.make_augmentation()

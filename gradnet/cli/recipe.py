@@ -7,7 +7,10 @@ from gradnet.cli.arguments import load_recipe, to_yaml
 
 @dataclass(frozen=True)
 class PrintRecipe:
-    """Print a recipe as YAML; change it, and give the file to --recipe or --recipes.
+    """Print a recipe as YAML; edit it, and give the file to --recipe or --recipes.
+
+    Example:
+        gradnet recipe default > mine.yaml
 
     Attributes:
         name: default or gradnet2018, or a file to be checked and completed.

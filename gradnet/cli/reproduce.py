@@ -1,4 +1,4 @@
-"""``gradnet reproduce``: the whole way from data to the table."""
+"""``gradnet reproduce``: a whole study, from the data to the table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,18 +17,23 @@ from gradnet.experiments.gradnet_study import Study, StudySettings
 
 @dataclass(frozen=True)
 class Reproduce(BaseSettings, ProblemSettings):
-    """Train base networks, GradNets and controls; write the table and the picture.
+    """Train base networks, GradNets and controls; write the table and the figure.
+
+    Stop it whenever you like: the same command continues. Levels, seeds and recipes can
+    be added to a run folder later.
+
+    Example:
+        gradnet reproduce --data digits --levels 0.7 0.9 --seeds 0 1
 
     Attributes:
         recipes: names (default, gradnet2018) or YAML files of recipes; the controls
             see as many samples as the first.
-        controls: how the last layer alone and the whole base are trained further;
-            null leaves them out.
-        seeds: everything is done once for each.
+        controls: further training of the last layer alone and of the whole base; null
+            leaves them out.
+        seeds: the study is repeated for each.
         max_epochs: cuts the recipes' steps to so many passes over their half of the
-            images; for small data and quick looks.
-        out: the run folder; default: runs/ and the name of the data. Levels, seeds
-            and recipes may be added to a folder later.
+            images; for small data and quick tries.
+        out: the run folder; default: runs/ and the name of the data.
     """
 
     recipes: list[str] = field(default_factory=lambda: ["default"])
@@ -38,7 +43,7 @@ class Reproduce(BaseSettings, ProblemSettings):
     out: str | None = None
 
     def run(self, config: str) -> None:
-        """Do what is not done yet, and print the table."""
+        """Do every run that is not finished yet, and print the table."""
         settings = StudySettings(
             base=self,
             recipes=name_recipes(self.recipes),

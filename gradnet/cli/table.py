@@ -1,4 +1,4 @@
-"""``gradnet table``: the table and the picture of a run folder, anew."""
+"""``gradnet table``: the table and the figure of a run folder, written again."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,10 @@ from gradnet.cli.options import print_table
 
 @dataclass(frozen=True)
 class Table:
-    """Write table.csv, table.md and table.png of a run folder anew, and print it.
+    """Rewrite table.csv, table.md and table.png of a run folder, and print the table.
+
+    Example:
+        gradnet table runs/digits
 
     Attributes:
         folder: the run folder.

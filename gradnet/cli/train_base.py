@@ -14,6 +14,11 @@ from gradnet.experiments.gradnet_study import Study, StudySettings
 class TrainBase(BaseSettings, ProblemSettings):
     """Train a base network, and save a snapshot when it first passes each level.
 
+    Prints a level and the path of its snapshot on each line; give one to gradnet fit.
+
+    Example:
+        gradnet train-base --data digits --levels 0.7 0.9
+
     Attributes:
         seed: of weights, order and augmentation.
         out: the run folder; default: runs/ and the name of the data.

@@ -1,38 +1,39 @@
 """``gradnet grow METHOD --data two-spirals``: many trials on a classic problem."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from gradnet.cli.arguments import parse_several
 from gradnet.constructive.cascade.settings import CascadeSettings, SpiralCascadeSettings
 from gradnet.constructive.node_creation import NodeCreationSettings
-from gradnet.core.files import save_figure, write_json, write_text
-from gradnet.core.reproducibility import hardware, versions
+from gradnet.core.files import write_text
 from gradnet.data.toy_problems import classic_problem, is_classic
-from gradnet.errors import GradnetError
-from gradnet.experiments.trials import (
-    Trials,
-    TrialSettings,
-    cascade_trials,
-    node_creation_trials,
-)
-from gradnet.experiments.trials_report import (
-    draw_decisions,
-    draw_errors,
-    write_trials,
-)
+from gradnet.errors import InvalidInputError
+from gradnet.experiments.tables import trials_to_markdown
+from gradnet.experiments.trials import RUNNERS, TrialStudy
 
-MAX_MAPS = 8
-DRAWN_TRIALS = 3
 
-# Method -> how it runs on classic problems.
-RUNNERS: Mapping[str, Callable[..., Trials]] = {
-    "cascade-correlation": cascade_trials,
-    "node-creation": node_creation_trials,
-}
+@dataclass(frozen=True)
+class TrialSettings:
+    """Which problem, and how often.
+
+    Attributes:
+        data: xor, parity-N, symmetry-N, encoder-N, addition-N, two-spirals, or monks-1
+            to monks-3.
+        trials: networks that are grown, all at once.
+        seed: of the first trial; the next ones follow.
+        out: the folder for table and figures; default: runs/ and the names of method
+            and problem. Trials that are finished there are not done again; those of
+            other options need another folder.
+    """
+
+    data: str = "two-spirals"
+    trials: int = 10
+    seed: int = 0
+    out: str | None = None
 
 
 def asks_for_trials(arguments: Sequence[str]) -> bool:
@@ -41,7 +42,7 @@ def asks_for_trials(arguments: Sequence[str]) -> bool:
 
 
 def run_trials(name: str, arguments: Sequence[str]) -> None:
-    """Grow a network for each trial; print and write the table, draw the pictures.
+    """Grow a network in each trial, unless it is done; print and write the table.
 
     Args:
         name: of the method.
@@ -51,7 +52,7 @@ def run_trials(name: str, arguments: Sequence[str]) -> None:
         GradnetError: the method does not run on classic problems, or an option is bad.
     """
     if name not in RUNNERS:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name} does not run on classic problems; these do: {', '.join(RUNNERS)}"
         )
     kind = _settings_of(name, _data(arguments))
@@ -59,22 +60,12 @@ def run_trials(name: str, arguments: Sequence[str]) -> None:
         [kind, TrialSettings], f"gradnet grow {name}", arguments
     )
     problem = classic_problem(settings.data)
-    if settings.trials < 1:
-        raise GradnetError(f"trials is {settings.trials}; give at least one")
-    seeds = range(settings.seed, settings.seed + settings.trials)
-    trials = RUNNERS[name](problem, method, seeds)
     folder = Path(settings.out or f"runs/{name}-{settings.data}")
+    study = TrialStudy(name, problem, folder, settings.trials, settings.seed)
+    row = study.run(method)
     write_text(folder / "config.yaml", config)
-    facts = {
-        "seconds": trials.seconds,
-        "hardware": hardware(problem.inputs.device),
-        "versions": versions(),
-    }
-    write_json(folder / "trials.json", {**facts, "trials": list(trials.rows)})
-    title = f"{name}, {settings.data}"
-    print(write_trials(trials.rows, folder, title))
-    print(f"all trials together: {trials.seconds:.1f} s")
-    _draw(trials, problem.inputs, problem.targets, folder, title)
+    print(trials_to_markdown(row["trials"]))
+    print(f"all trials together: {row['seconds']:.1f} s")
     print(f"pictures: {folder}")
 
 
@@ -86,25 +77,6 @@ def _settings_of(name: str, data: str) -> type:
     return SpiralCascadeSettings if is_spirals else CascadeSettings
 
 
-def _draw(trials: Trials, inputs: Any, targets: Any, folder: Path, title: str) -> None:
-    if trials.errors:
-        drawn = range(min(DRAWN_TRIALS, len(trials.rows)))
-        save_figure(folder / "errors.png", draw_errors(trials.errors, drawn, title))
-    outputs = trials.outputs
-    if outputs is None or inputs.shape[1] != 2 or targets.shape[1] != 1:
-        return
-    units = int(trials.rows[0]["hidden_units"])
-    count = min(units + 1, MAX_MAPS)
-    shown = sorted({round(units * i / max(count - 1, 1)) for i in range(count)})
-    figure = draw_decisions(
-        lambda points, number: outputs(points, number)[0, :, 0],
-        inputs,
-        targets[:, 0],
-        shown,
-    )
-    save_figure(folder / "decisions.png", figure)
-
-
 def _data(arguments: Sequence[str]) -> str:
     """The data that are asked for; empty where none are."""
     config = Path(_option(arguments, "--config"))
@@ -113,7 +85,7 @@ def _data(arguments: Sequence[str]) -> str:
         return given
     try:
         values = yaml.safe_load(config.read_text())
-    except yaml.YAMLError:  # told by the parser of options, with its place
+    except yaml.YAMLError:  # reported by the parser of options, with its position
         return given
     return str(values.get("data", "")) if isinstance(values, dict) else ""
 

@@ -1,11 +1,90 @@
-"""Studies: what is run, where its results stand, and the tables and figures of it.
+"""Studies: repeated runs in a run folder, and their tables and figures.
 
-Read ``run_folder`` first, then ``gradnet_study`` and ``growth_study``.
+Read in this order:
+
+1. ``run_folder``: the key of a run, its files, its row, the log of evaluations.
+2. ``gradnet_study`` (with ``base_network``, ``fitting``, ``controls``),
+   ``growth_study`` and ``trials``: the three kinds of study.
+3. ``tables``, ``figures``, ``gradient_figures``: rows to Markdown, CSV and matplotlib.
+4. ``reports``: all tables and figures of a run folder, written into it.
 """
 
-from gradnet.experiments.base_network import BaseSettings
-from gradnet.experiments.controls import ControlSettings
+from gradnet.experiments.base_network import BaseSettings, ModelSettings, train_base
+from gradnet.experiments.controls import CONTROLS, ControlSettings, train_control
+from gradnet.experiments.figures import (
+    draw_curves,
+    draw_decisions,
+    draw_errors,
+    draw_hidden_units,
+    draw_levels,
+)
+from gradnet.experiments.fitting import FittedGradNet, fit_and_save
+from gradnet.experiments.gradient_figures import draw_gradients, draw_norms
 from gradnet.experiments.gradnet_study import Study, StudySettings
-from gradnet.experiments.growth_study import GrowthStudy
+from gradnet.experiments.growth_study import GrowthStudy, within_flops
+from gradnet.experiments.reports import (
+    write_growth_report,
+    write_report,
+    write_trials_report,
+)
+from gradnet.experiments.run_folder import (
+    EvaluationRecord,
+    RunFolder,
+    RunKey,
+    read_evaluations,
+    read_rows,
+)
+from gradnet.experiments.tables import (
+    growth_to_markdown,
+    reached_to_markdown,
+    summarize,
+    to_csv,
+    to_markdown,
+    trials_to_markdown,
+)
+from gradnet.experiments.trials import (
+    Trials,
+    TrialStudy,
+    cascade_trials,
+    node_creation_trials,
+)
 
-__all__ = ["BaseSettings", "ControlSettings", "GrowthStudy", "Study", "StudySettings"]
+__all__ = [
+    "CONTROLS",
+    "BaseSettings",
+    "ControlSettings",
+    "EvaluationRecord",
+    "FittedGradNet",
+    "GrowthStudy",
+    "ModelSettings",
+    "RunFolder",
+    "RunKey",
+    "Study",
+    "StudySettings",
+    "TrialStudy",
+    "Trials",
+    "cascade_trials",
+    "draw_curves",
+    "draw_decisions",
+    "draw_errors",
+    "draw_gradients",
+    "draw_hidden_units",
+    "draw_levels",
+    "draw_norms",
+    "fit_and_save",
+    "growth_to_markdown",
+    "node_creation_trials",
+    "reached_to_markdown",
+    "read_evaluations",
+    "read_rows",
+    "summarize",
+    "to_csv",
+    "to_markdown",
+    "train_base",
+    "train_control",
+    "trials_to_markdown",
+    "within_flops",
+    "write_growth_report",
+    "write_report",
+    "write_trials_report",
+]

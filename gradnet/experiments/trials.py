@@ -1,8 +1,10 @@
 """Many trials of a method on a classic problem, all in one batch of tensors."""
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,16 +18,26 @@ from gradnet.constructive.node_creation import (
     NodeCreationSettings,
     node_creation,
 )
+from gradnet.core.files import save_figure, write_json
+from gradnet.core.reproducibility import hardware
 from gradnet.data.toy_problems import ClassicProblem
+from gradnet.errors import InvalidInputError
+from gradnet.experiments.figures import draw_decisions, draw_errors
+from gradnet.experiments.reports import write_trials_report
+from gradnet.experiments.run_folder import Row, RunFolder, RunKey, read_result
+
+# What is drawn: of so many trials the errors, of the first one so many maps.
+DRAWN_TRIALS = 3
+MAX_MAPS = 8
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What the trials of a study came to.
+    """The results of all trials of a batch.
 
     Attributes:
-        rows: one a trial: ``trial``, ``solved``, ``hidden_units``, ``epochs``, and what
-            the method has to say besides.
+        rows: one a trial: ``trial``, ``solved``, ``hidden_units``, ``epochs``, and
+            further columns of the method.
         errors: of each stage of training, sums of squares ``(T, epochs)``, NaN where a
             trial was not trained.
         outputs: inputs ``(M, D)`` and a number of hidden units to outputs ``(T, M, K)``
@@ -72,7 +84,7 @@ def cascade_trials(
 def node_creation_trials(
     problem: ClassicProblem, settings: NodeCreationSettings, seeds: Sequence[int]
 ) -> Trials:
-    """Dynamic node creation on a classic problem, of bits as they are."""
+    """Dynamic node creation on a classic problem, with bits of 0 and 1."""
     start = time.perf_counter()
     result = node_creation(problem.inputs, problem.targets, settings, seeds=seeds)
     seconds = time.perf_counter() - start
@@ -117,20 +129,109 @@ def _rows(columns: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-@dataclass(frozen=True)
-class TrialSettings:
-    """Which problem, and how often.
+# Growth method -> the function that runs it on classic problems.
+RUNNERS: Mapping[str, Callable[..., Trials]] = {
+    "cascade-correlation": cascade_trials,
+    "node-creation": node_creation_trials,
+}
 
-    Attributes:
-        data: xor, parity-N, symmetry-N, encoder-N, addition-N, two-spirals, or monks-1
-            to monks-3.
-        trials: networks that are grown, all at once.
+
+class TrialStudy:
+    """A run folder with one batch of trials, which is one run of the study.
+
+    Args:
+        method: a key of :data:`RUNNERS`.
+        problem: see :func:`gradnet.data.classic_problem`.
+        folder: what is finished there is not done again.
+        trials: how many networks are grown, all at once.
         seed: of the first trial; the next ones follow.
-        out: the folder for table and pictures; default: runs/ and the names of method
-            and problem.
+
+    Raises:
+        InvalidInputError: the method does not run on classic problems, there is no
+            trial, or the folder holds another method, problem or seed.
     """
 
-    data: str = "two-spirals"
-    trials: int = 10
-    seed: int = 0
-    out: str | None = None
+    def __init__(
+        self,
+        method: str,
+        problem: ClassicProblem,
+        folder: str | Path,
+        trials: int,
+        seed: int = 0,
+    ) -> None:
+        if trials < 1:
+            raise InvalidInputError(f"trials is {trials}; give at least one")
+        if method not in RUNNERS:
+            raise InvalidInputError(
+                f"{method} does not run on classic problems; these do: "
+                f"{', '.join(RUNNERS)}"
+            )
+        self.method, self.problem = method, problem
+        self.trials, self.seed = trials, seed
+        samples = {"name": problem.name, "fingerprint": _fingerprint(problem)}
+        identity = {
+            "problem": samples,
+            "study": "trials",
+            "method": method,
+            "seed": seed,
+        }
+        self.folder = RunFolder(folder, identity, hardware(problem.inputs.device))
+
+    def run(self, settings: object) -> Row:
+        """Do the trials, unless they are done; write their table.
+
+        Args:
+            settings: of the method.
+
+        Returns:
+            The row of the batch: a row a trial in ``trials``, and the ``seconds`` of
+            all together.
+
+        Raises:
+            InvalidInputError: the folder has trials of other settings, or another
+                number of them.
+        """
+        key = RunKey(self.seed, self.method)
+        facts = {"number_of_trials": self.trials}
+        title = f"{self.method}, {self.problem.name}"
+        if not self.folder.is_done(key, settings, facts):
+            seeds = range(self.seed, self.seed + self.trials)
+            done = RUNNERS[self.method](self.problem, settings, seeds)
+            _draw(done, self.problem, self.folder.path, title)
+            found = {"seconds": done.seconds, "trials": list(done.rows)}
+            self.folder.finish(key, found, settings, facts)
+        row = read_result(self.folder.result(key))
+        names = ("seconds", "hardware", "versions", "trials")
+        write_json(
+            self.folder.path / "trials.json", {name: row[name] for name in names}
+        )
+        write_trials_report(row["trials"], self.folder.path, title)
+        return row
+
+
+def _draw(trials: Trials, problem: ClassicProblem, folder: Path, title: str) -> None:
+    """Errors against epochs; of two inputs and one output, maps of the plane too."""
+    if trials.errors:
+        drawn = range(min(DRAWN_TRIALS, len(trials.rows)))
+        save_figure(folder / "errors.png", draw_errors(trials.errors, drawn, title))
+    outputs, inputs, targets = trials.outputs, problem.inputs, problem.targets
+    if outputs is None or inputs.shape[1] != 2 or targets.shape[1] != 1:
+        return
+    units = int(trials.rows[0]["hidden_units"])
+    count = min(units + 1, MAX_MAPS)
+    shown = sorted({round(units * i / max(count - 1, 1)) for i in range(count)})
+    figure = draw_decisions(
+        lambda points, number: outputs(points, number)[0, :, 0],
+        inputs,
+        targets[:, 0],
+        shown,
+    )
+    save_figure(folder / "decisions.png", figure)
+
+
+def _fingerprint(problem: ClassicProblem) -> str:
+    """A digest of the samples for training."""
+    found = hashlib.sha256()
+    for tensor in (problem.inputs, problem.targets):
+        found.update(tensor.cpu().numpy().tobytes())
+    return found.hexdigest()[:16]

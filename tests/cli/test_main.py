@@ -1,9 +1,11 @@
 """The command line: the whole way, kills on the way, one clear line for bad input."""
 
+import importlib
 import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from kills import run_killed
 
 from gradnet.classifier.recipes import DEFAULT, RECIPES
 from gradnet.cli.arguments import load_recipe, to_yaml
+from gradnet.cli.commands import COMMANDS
 from gradnet.cli.main import main
 from gradnet.core.files import read_json
 from gradnet.errors import GradnetError
@@ -95,6 +98,23 @@ def test_stage_by_stage(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["base network", "GradNet"]
     assert all(line.endswith("of 359 test images") for line in lines)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "grow net2wider"])
+def test_help_says_what_a_command_does_and_shows_an_example(command, capsys):
+    with suppress(SystemExit):
+        main([*command.split(), "--help"])
+    text = capsys.readouterr().out
+    example = f"gradnet {command} " if command != "grow" else "gradnet grow METHOD "
+    assert text.count(example) >= 2  # the usage, and the example on its own line
+    assert any(line.strip().startswith(example) for line in text.splitlines()[1:])
+
+
+def test_commands_are_the_classes_and_functions_that_they_name():
+    for name, entry in COMMANDS.items():
+        module = importlib.import_module(f"gradnet.cli.{entry.module}")
+        found = getattr(module, entry.name)
+        assert callable(found) and f"gradnet {name}" in module.__doc__
 
 
 def test_the_table_can_be_written_anew(study, capsys):

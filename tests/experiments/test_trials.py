@@ -1,13 +1,18 @@
 """Trials tell of each network what its method found, and of its test set."""
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
 from gradnet.constructive.node_creation import NodeCreationSettings, node_creation
+from gradnet.core.files import read_json
 from gradnet.data.toy_problems import classic_problem
-from gradnet.experiments.trials import cascade_trials, node_creation_trials
+from gradnet.errors import GradnetError
+from gradnet.experiments import trials as trials_module
+from gradnet.experiments.trials import TrialStudy, cascade_trials, node_creation_trials
 
 QUICK = NodeCreationSettings(window=30, threshold=0.5, max_sweeps=100)
 
@@ -67,3 +72,67 @@ def test_errors_are_cut_where_units_were_added():
         ends = torch.tensor([len(piece) for piece in pieces]).cumsum(0).tolist()
         additions = list(result.additions[place])
         assert additions and ends[: len(additions)] == additions
+
+
+def files_of(folder):
+    """What a batch of trials leaves in its folder, without times."""
+    names = ("trials.csv", "table.md", "hidden-units.png", "errors.png")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_finished_trials_are_not_done_again(tmp_path, monkeypatch):
+    problem = classic_problem("parity-3")
+    row = TrialStudy("node-creation", problem, tmp_path, 2, seed=4).run(QUICK)
+    before = files_of(tmp_path)
+    assert [trial["trial"] for trial in row["trials"]] == [4, 5]
+    expected = node_creation_trials(problem, QUICK, [4, 5]).rows
+    assert row["trials"] == list(expected)
+    record = read_json(tmp_path / "trials.json")
+    assert list(record) == ["seconds", "hardware", "versions", "trials"]
+    assert record["trials"] == row["trials"]
+    monkeypatch.setattr(trials_module, "RUNNERS", {"node-creation": None})
+    (tmp_path / "table.md").unlink()
+    again = TrialStudy("node-creation", problem, tmp_path, 2, seed=4).run(QUICK)
+    assert again == row and files_of(tmp_path) == before
+
+
+@dataclass(frozen=True)
+class LaterSettings(NodeCreationSettings):
+    """The settings, with a field that was added later."""
+
+    noise: float = 0.0
+
+
+def test_a_new_field_of_the_settings_leaves_finished_trials_done(tmp_path):
+    problem = classic_problem("xor")
+    row = TrialStudy("node-creation", problem, tmp_path, 1).run(QUICK)
+    later = LaterSettings(window=30, threshold=0.5, max_sweeps=100)
+    assert TrialStudy("node-creation", problem, tmp_path, 1).run(later) == row
+    with pytest.raises(GradnetError, match="noise was None, now 0.1"):
+        TrialStudy("node-creation", problem, tmp_path, 1).run(replace(later, noise=0.1))
+
+
+def test_a_folder_of_other_trials_is_refused(tmp_path):
+    xor = classic_problem("xor")
+    TrialStudy("node-creation", xor, tmp_path, 1).run(QUICK)
+    before = files_of(tmp_path)
+    with pytest.raises(GradnetError, match="name was 'xor', now 'parity-3'"):
+        TrialStudy("node-creation", classic_problem("parity-3"), tmp_path, 1)
+    with pytest.raises(GradnetError, match="method was 'node-creation', now 'casc"):
+        TrialStudy("cascade-correlation", xor, tmp_path, 1)
+    with pytest.raises(GradnetError, match="seed was 0, now 1"):
+        TrialStudy("node-creation", xor, tmp_path, 1, seed=1)
+    with pytest.raises(GradnetError, match="number_of_trials was 1, now 2"):
+        TrialStudy("node-creation", xor, tmp_path, 2).run(QUICK)
+    with pytest.raises(GradnetError, match="window was 30, now 20"):
+        TrialStudy("node-creation", xor, tmp_path, 1).run(replace(QUICK, window=20))
+    assert files_of(tmp_path) == before
+
+
+def test_no_folder_is_claimed_for_no_trial(tmp_path):
+    folder = tmp_path / "new"
+    with pytest.raises(GradnetError, match="trials is 0; give at least one"):
+        TrialStudy("node-creation", classic_problem("xor"), folder, 0)
+    with pytest.raises(GradnetError, match="cornet does not run on classic problems"):
+        TrialStudy("cornet", classic_problem("xor"), folder, 1)
+    assert not folder.exists()

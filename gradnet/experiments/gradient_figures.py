@@ -1,4 +1,4 @@
-"""Pictures of gradients: one image, and its gradient at every label, block by block."""
+"""Figures of gradients: of one image at every label, and mean norms by block."""
 
 from collections.abc import Mapping, Sequence
 

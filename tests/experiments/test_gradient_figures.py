@@ -1,10 +1,10 @@
-"""The picture of a sample's gradients has a panel for every label and parameter."""
+"""The figure of a sample's gradients has a panel for every label and parameter."""
 
 import pytest
 import torch
 
 from gradnet.errors import GradnetError
-from gradnet.experiments.pictures import draw_gradients, draw_norms
+from gradnet.experiments.gradient_figures import draw_gradients, draw_norms
 
 GRADIENTS = {"conv": torch.randn(3, 4, 1, 2, 2), "linear": torch.zeros(3, 5, 4)}
 

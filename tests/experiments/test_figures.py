@@ -1,38 +1,47 @@
-"""Tables count failures, and pictures show each trial, each epoch and each unit."""
+"""Figures show every seed, epoch, trial and unit that the rows have."""
 
-import pandas
 import pytest
 import torch
+from row_cases import EVALUATIONS, LEVEL_ROWS, TRIAL_ROWS
 
-from gradnet.experiments.trials_report import (
+from gradnet.experiments.figures import (
+    CLOCKS,
     GRID,
+    draw_curves,
     draw_decisions,
     draw_errors,
     draw_hidden_units,
-    summarize,
-    write_trials,
+    draw_levels,
 )
 
-ROWS = [
-    {"trial": n, "solved": n != 2, "hidden_units": units, "epochs": 100 * units}
-    for n, units in enumerate((3, 5, 9, 4))
-]
+
+def test_the_figure_has_a_line_a_method_and_a_point_a_seed():
+    (axes,) = draw_levels(LEVEL_ROWS, "title").axes
+    assert [line.get_label() for line in axes.lines] == [
+        "base network",
+        "GradNet (default)",
+        "mine",
+        "fine-tuned",
+    ]
+    assert sum(len(c.get_offsets()) for c in axes.collections) == len(LEVEL_ROWS)
+    assert axes.get_title() == "title" and "test accuracy" in axes.get_ylabel()
 
 
-def test_failures_are_counted_and_left_out_of_the_means():
-    line = summarize(ROWS).splitlines()[2]
-    assert line == "| 4 | 3 | 4.0 (3 to 5) | 4 | 400 |"
-
-
-def test_a_study_without_a_solution_says_so():
-    line = summarize([dict(row, solved=False) for row in ROWS]).splitlines()[2]
-    assert line == "| 4 | 0 | - | - | - |"
+def test_every_clock_has_a_panel_with_a_line_a_seed_and_dots_at_growth():
+    figure = draw_curves(EVALUATIONS, "title")
+    assert [axes.get_xlabel() for axes in figure.axes] == list(CLOCKS.values())
+    for axes, clock in zip(figure.axes, CLOCKS, strict=True):
+        assert len(axes.lines) == 4
+        points = [tuple(c.get_offsets()[0]) for c in axes.collections]
+        grown = next(r for r in EVALUATIONS if r["stage"] == 1)
+        assert set(points) == {(grown[clock], 100 * (1 - grown["accuracy"]))}
+        assert [len(c.get_offsets()) for c in axes.collections] == [1] * 4
 
 
 def test_every_trial_stands_in_the_histogram_the_failures_apart():
-    (axes,) = draw_hidden_units(ROWS).axes
+    (axes,) = draw_hidden_units(TRIAL_ROWS).axes
     heights = [round(bar.get_height()) for bar in axes.patches]
-    assert sum(heights) == len(ROWS)
+    assert sum(heights) == len(TRIAL_ROWS)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["solved (3)", "given up (1)"]
 
@@ -67,13 +76,6 @@ def test_decision_maps_show_the_plane_as_it_lies():
     assert image[GRID // 2, -1] > image[GRID // 2, 0]
 
 
-def test_files_stand_in_the_folder(tmp_path):
-    text = write_trials(ROWS, tmp_path, "xor")
-    assert (tmp_path / "table.md").read_text() == text
-    assert pandas.read_csv(tmp_path / "trials.csv")["epochs"].sum() == 2100
-    assert (tmp_path / "hidden-units.png").stat().st_size > 1000
-
-
 @pytest.mark.parametrize("units", [1, 4, 5])
 def test_as_many_maps_as_were_asked_for(units):
     inputs = torch.zeros(2, 2, dtype=torch.float64) + 1
@@ -81,13 +83,3 @@ def test_as_many_maps_as_were_asked_for(units):
         lambda points, count: points[:, 0], inputs, torch.ones(2), list(range(units))
     )
     assert len(figure.axes) == units
-
-
-def test_depth_and_test_accuracy_are_told_where_they_are_known():
-    rows = [dict(row, depth=2 * row["hidden_units"]) for row in ROWS]
-    lines = summarize(rows).splitlines()
-    assert lines[0].endswith("| epochs: mean | depth: mean |")
-    assert lines[1].count("---") == lines[0].count("|") - 1
-    assert lines[2].endswith("| 400 | 8 |")
-    lines = summarize([dict(row, test_accuracy=0.5) for row in ROWS]).splitlines()
-    assert lines[0].endswith("| test accuracy: mean |") and lines[2].endswith("| 0.5 |")
