@@ -21,7 +21,7 @@ from gradnet.constructive.trial_samples import check_samples
 from gradnet.core.reproducibility import make_generator
 from gradnet.core.threads import for_each_piece
 from gradnet.core.validation import check_minimum
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,13 @@ class NodeCreationSettings:
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is too small, or updates of an unknown kind.
+            InvalidInputError: a number is too small, or updates of an unknown kind.
         """
         check_minimum(self, window=1, max_units=1, max_sweeps=1)
         if self.updates not in ("pattern", "batch"):
-            raise GradnetError(f"updates is {self.updates!r}; give pattern or batch")
+            raise InvalidInputError(
+                f"updates is {self.updates!r}; give pattern or batch"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def node_creation(
         seeds: of the trials.
 
     Raises:
-        GradnetError: the samples do not fit each other, or there are none.
+        InvalidInputError: the samples do not fit each other, or there are none.
 
     Example:
         >>> import torch

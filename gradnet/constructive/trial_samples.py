@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 def check_samples(inputs: Tensor, targets: Tensor, seeds: Sequence[int]) -> None:
@@ -16,12 +16,12 @@ def check_samples(inputs: Tensor, targets: Tensor, seeds: Sequence[int]) -> None
         seeds: of the trials.
 
     Raises:
-        GradnetError: the shapes are others, or there is no sample or no seed.
+        InvalidInputError: the shapes are others, or there is no sample or no seed.
     """
     if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets):
-        raise GradnetError(
+        raise InvalidInputError(
             f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not "
             "fit; give (N, D) and (N, K)"
         )
     if not len(inputs) or not len(seeds):
-        raise GradnetError("there is nothing to learn: give samples and seeds")
+        raise InvalidInputError("there is nothing to learn: give samples and seeds")

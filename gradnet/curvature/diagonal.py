@@ -29,7 +29,7 @@ from gradnet.curvature.lecun1990 import (
     recursive_diagonal,
     targets_of,
 )
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 
 CurvatureName = Literal["recursion", "levenberg_marquardt", "gauss_newton", "hessian"]
@@ -58,7 +58,7 @@ def curvature_diagonal(
         Parameter name -> ``(*shape)``.
 
     Raises:
-        GradnetError: there is no such kind, or it is not defined for the network.
+        InvalidInputError: there is no such kind, or it is not defined for the network.
 
     Example:
         >>> import torch
@@ -74,7 +74,7 @@ def curvature_diagonal(
         return gauss_newton_diagonal(model, x, error)
     if kind == "hessian":
         return hessian_diagonal(model, x, y, error)
-    raise GradnetError(
+    raise InvalidInputError(
         f"no curvature {kind!r}; there are: recursion, levenberg_marquardt, "
         "gauss_newton, hessian"
     )
@@ -96,7 +96,7 @@ def gauss_newton_diagonal(
         Parameter name -> ``(*shape)``.
 
     Raises:
-        GradnetError: see :class:`~gradnet.gradients.extractor.GradientExtractor`.
+        InvalidInputError: see :class:`~gradnet.gradients.extractor.GradientExtractor`.
     """
     sums: dict[str, Tensor] = {}
     for weights, gradients in _label_gradients(model, x, error):
@@ -121,7 +121,7 @@ def gauss_newton_rows(
         ``(n K, P)`` of ``n`` samples at a time, in the order of ``named_parameters``.
 
     Raises:
-        GradnetError: see :class:`~gradnet.gradients.extractor.GradientExtractor`.
+        InvalidInputError: see :class:`~gradnet.gradients.extractor.GradientExtractor`.
     """
     names = [name for name, _ in model.named_parameters()]
     for weights, gradients in _label_gradients(model, x, error):
@@ -176,7 +176,7 @@ def hessian_diagonal(
         Parameter name -> ``(*shape)``; entries may be negative.
 
     Raises:
-        GradnetError: a layer changes from call to call.
+        InvalidInputError: a layer changes from call to call.
     """
     parts = []
     for start, rows in _hessian_rows(model, x, y, error, coordinates):
@@ -202,7 +202,7 @@ def hessian_matrix(
         coordinates: how many are differentiated at once.
 
     Raises:
-        GradnetError: a layer changes from call to call.
+        InvalidInputError: a layer changes from call to call.
     """
     rows = _hessian_rows(model, x, y, error, coordinates)
     return torch.cat([part for _, part in rows])

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from gradnet.core.evaluation_mode import check_evaluation_mode
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 ErrorName = Literal["cross_entropy", "squared_error"]
 
@@ -77,8 +77,8 @@ def recursive_diagonal(
         Parameter name -> ``(*shape)``.
 
     Raises:
-        GradnetError: the recursion is not defined for a layer, or a layer changes from
-            call to call.
+        InvalidInputError: the recursion is not defined for a layer, or a layer changes
+            from call to call.
     """
     check_evaluation_mode(model)
     layers = list(_layers(model))
@@ -103,12 +103,12 @@ def targets_of(y: Tensor, logits: Tensor) -> Tensor:
     """What the outputs should be: ``(N, K)`` from labels ``(N,)``, or as given.
 
     Raises:
-        GradnetError: there are others than ``N`` labels or ``(N, K)`` targets.
+        InvalidInputError: there are others than ``N`` labels or ``(N, K)`` targets.
     """
     if y.dim() == 1 and not y.is_floating_point() and len(y) == len(logits):
         return functional.one_hot(y, logits.shape[1]).to(logits.dtype)
     if y.shape != logits.shape:
-        raise GradnetError(
+        raise InvalidInputError(
             f"targets are {tuple(y.shape)} for outputs {tuple(logits.shape)}; give "
             "whole labels (N,) or targets of the outputs' shape"
         )
@@ -127,14 +127,16 @@ def error_derivatives(
         targets: ``(N, K)``.
 
     Raises:
-        GradnetError: there is no such error.
+        InvalidInputError: there is no such error.
     """
     if error == "squared_error":
         return 2 * (logits - targets), torch.full_like(logits, 2)
     if error == "cross_entropy":
         p = logits.softmax(1)
         return p - targets, p * (1 - p)
-    raise GradnetError(f"no error {error!r}; there are: cross_entropy, squared_error")
+    raise InvalidInputError(
+        f"no error {error!r}; there are: cross_entropy, squared_error"
+    )
 
 
 def _layers(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -143,7 +145,7 @@ def _layers(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
         yield prefix or "model", model
     elif type(model).forward is not nn.Sequential.forward:
         kind = type(model).__name__
-        raise GradnetError(
+        raise InvalidInputError(
             f"{kind} has a forward pass of its own, which the recursion cannot follow; "
             f"{REMEDY}"
         )
@@ -168,7 +170,7 @@ def _rule(name: str, layer: nn.Module) -> Rule:
     )
     rule = next((r for kinds, r in rules if isinstance(layer, kinds)), None)
     if rule is None:
-        raise GradnetError(
+        raise InvalidInputError(
             f"the recursion has no rule for layer {name!r} ({type(layer).__name__}); "
             f"{REMEDY}"
         )
@@ -258,7 +260,7 @@ def _through_mean(
         size = [p // r for p, r in zip(places, results, strict=True)]
         is_even = all(p % r == 0 for p, r in zip(places, results, strict=True))
     if not is_even:
-        raise GradnetError(
+        raise InvalidInputError(
             f"the recursion has no rule for {layer}, whose means are of different "
             f"numbers of inputs {tuple(places)}; {REMEDY}"
         )

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Edit, certify, layer_of
 from gradnet.surgery.placement import (
     is_plain_sequential,
@@ -40,8 +40,8 @@ def insert_block(
         exact: raise for a block that changes the network's function.
 
     Raises:
-        GradnetError: no such layer, it runs more than once or gives no tensor, the name
-            is taken, or the block changes the shape or (``exact``) the function.
+        InvalidInputError: no such layer, it runs more than once or gives no tensor, the
+            name is taken, or the block changes the shape or (``exact``) the function.
 
     Example:
         >>> import torch
@@ -82,13 +82,13 @@ def append_block(
         exact: raise for a block that changes the network's function.
 
     Raises:
-        GradnetError: as :func:`insert_block` does, or the container is no plain
+        InvalidInputError: as :func:`insert_block` does, or the container is no plain
             ``nn.Sequential``.
     """
     edited = copy.deepcopy(model)
     parent = layer_of(edited, container, (nn.Sequential,)) if container else edited
     if not is_plain_sequential(parent):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{container or 'the network'!r} is a {type(parent).__name__}, which does "
             "not just run its layers in turn; name an nn.Sequential, or use "
             "insert_block"
@@ -117,8 +117,8 @@ def zero_last_layer(branch: nn.Module) -> nn.Module:
         The same module.
 
     Raises:
-        GradnetError: it has no parameters, or its last layer is none that multiplies
-            by a weight and adds a bias.
+        InvalidInputError: it has no parameters, or its last layer is none that
+            multiplies by a weight and adds a bias.
     """
     layers = [
         layer
@@ -126,10 +126,12 @@ def zero_last_layer(branch: nn.Module) -> nn.Module:
         if next(layer.parameters(recurse=False), None) is not None
     ]
     if not layers:
-        raise GradnetError(f"{_kind(branch)} has no parameters that could be zeroed")
+        raise InvalidInputError(
+            f"{_kind(branch)} has no parameters that could be zeroed"
+        )
     parameters = dict(layers[-1].named_parameters(recurse=False))
     if not parameters.keys() <= {"weight", "bias"} or isinstance(layers[-1], nn.PReLU):
-        raise GradnetError(
+        raise InvalidInputError(
             f"the last layer with parameters of {_kind(branch)} is a "
             f"{_kind(layers[-1])}, which zeros do not silence; let it end in a "
             "convolution, a linear layer or a normalization with a weight"
@@ -143,12 +145,12 @@ def check_exact(edit: Edit, what: str, where: str, remedy: str) -> None:
     """Raise for an edit that changes the logits by more than rounding.
 
     Raises:
-        GradnetError: it names the new layers, the change and the remedy.
+        InvalidInputError: it names the new layers, the change and the remedy.
     """
     dtypes = {p.dtype for p in edit.before.parameters()}
     tolerance = 1e-10 if dtypes == {torch.float64} else 1e-5
     if not edit.certificate.preserves(tolerance):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{what} at {where or 'the end'!r} changes the logits by "
             f"{edit.certificate.largest_difference:.2g} on the probe; {remedy}, or "
             "pass exact=False"
@@ -163,12 +165,12 @@ def _fitting(block: nn.Module, passing: Tensor, model: nn.Module) -> nn.Module:
             shape = getattr(new.eval()(passing.clone()), "shape", None)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise GradnetError(
+        raise InvalidInputError(
             f"{_kind(block)} fails on an input {tuple(passing.shape)}: {reason}"
         ) from None
     if shape != passing.shape:
         shown = tuple(shape) if shape is not None else "no tensor"
-        raise GradnetError(
+        raise InvalidInputError(
             f"{_kind(block)} makes {shown} of {tuple(passing.shape)}; a block that is "
             "inserted must keep the shape"
         )

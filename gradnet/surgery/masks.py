@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from gradnet.core.flops import count_parameters
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 class Mask(nn.Module):
@@ -46,13 +46,13 @@ def prunable_weights(model: nn.Module) -> list[str]:
         model: masked or not; the names are those without masks.
 
     Raises:
-        GradnetError: there are none.
+        InvalidInputError: there are none.
     """
     layers = model.named_modules()
     names = [f"{n}.weight".lstrip(".") for n, m in layers if _has_weight(m)]
     if not names:
         kind = type(model).__name__
-        raise GradnetError(f"{kind} has no linear or convolutional layer to prune")
+        raise InvalidInputError(f"{kind} has no linear or convolutional layer to prune")
     return names
 
 
@@ -142,7 +142,7 @@ def _mask_of(model: nn.Module, name: str) -> Mask | None:
         return None
     mask = layer.get_submodule("parametrizations.weight.0")
     if not isinstance(mask, Mask):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name} has a parametrization of another kind, {type(mask).__name__}; "
             "remove it before pruning"
         )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gradnet.core.evaluation_mode import layerwise_attention
 from gradnet.core.reproducibility import isolated_randomness
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Origin
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -26,8 +26,8 @@ def output_of(
         training: run it in training mode (without dropout), not in evaluation mode.
 
     Raises:
-        GradnetError: the network fails on the batch, or the layer does not run exactly
-            once or gives no tensor.
+        InvalidInputError: the network fails on the batch, or the layer does not run
+            exactly once or gives no tensor.
     """
     clone = copy.deepcopy(model)
     if not training or not clone.training:
@@ -54,14 +54,14 @@ def output_of(
             clone(probe)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise GradnetError(f"the network fails on the probe: {reason}") from None
+        raise InvalidInputError(f"the network fails on the probe: {reason}") from None
     if len(outputs) != 1:
-        raise GradnetError(
+        raise InvalidInputError(
             f"layer {name!r} runs {len(outputs)} times in one pass, so nothing can "
             "come after it once; give each use a layer of its own, or name another"
         )
     if not isinstance(outputs[0], Tensor):
-        raise GradnetError(
+        raise InvalidInputError(
             f"layer {name!r} gives a {type(outputs[0]).__name__}, not a tensor; name a "
             "layer inside it"
         )
@@ -87,7 +87,7 @@ def place_after(
         The origins of the parameters and buffers, which may have other names now.
 
     Raises:
-        GradnetError: a name is taken or cannot be one.
+        InvalidInputError: a name is taken or cannot be one.
     """
     before = _names(model)
     path, _, local = after.rpartition(".")
@@ -146,7 +146,7 @@ def _insert_siblings(
     taken = [name for name, _ in old]
     for name in names or ():
         if name in taken or "." in name or not name or hasattr(parent, name):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"a new layer cannot be called {name!r}: the name is taken or no name "
                 f"of a layer; there are: {', '.join(taken)}"
             )

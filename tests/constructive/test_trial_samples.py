@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gradnet.constructive.trial_samples import check_samples
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ from gradnet.errors import GradnetError
 )
 def test_what_cannot_be_learned_is_refused(inputs, targets, seeds, message):
     check_samples(torch.ones(4, 2), torch.ones(4, 1), [0])
-    with pytest.raises(GradnetError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         check_samples(torch.ones(inputs), torch.ones(targets), seeds)

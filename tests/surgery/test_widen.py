@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gradnet.core.torchvision import import_torchvision
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models import build_model
 from gradnet.surgery.edit import Edit
 from gradnet.surgery.widen import widen
@@ -237,7 +237,9 @@ def normalized_network(norm: nn.Module) -> nn.Module:
 def test_what_mixes_channels_is_refused_unless_inexact_is_allowed(norm):
     model = disturbed(normalized_network(norm))
     x = torch.randn(*IMAGES)
-    with pytest.raises(GradnetError, match=rf"'1' \({type(norm).__name__}\).*exact=F"):
+    with pytest.raises(
+        InvalidInputError, match=rf"'1' \({type(norm).__name__}\).*exact=F"
+    ):
         widen(model, "0", 8, probe=x)
     edit = widen(model, "0", 8, probe=x, exact=False)
     assert edit.certificate.largest_difference > 1e-3
@@ -264,7 +266,9 @@ class Averaging(nn.Module):
 
 def test_what_depends_on_the_number_of_units_is_noticed():
     x = torch.randn(*IMAGES)
-    with pytest.raises(GradnetError, match="'conv' moves a logit by .*exact=False"):
+    with pytest.raises(
+        InvalidInputError, match="'conv' moves a logit by .*exact=False"
+    ):
         widen(Averaging(), "conv", 8, probe=x)
     edit = widen(Averaging(), "conv", 8, probe=x, exact=False)
     assert edit.certificate.largest_difference > 1e-3
@@ -285,7 +289,7 @@ def test_what_depends_on_the_number_of_units_is_noticed():
 )
 def test_bad_input_is_told(arguments, match):
     arguments = {"layer": "1", "width": 8, "probe": torch.randn(*IMAGES), **arguments}
-    with pytest.raises(GradnetError, match=match):
+    with pytest.raises(InvalidInputError, match=match):
         widen(linear(nn.ReLU()), **arguments)
 
 

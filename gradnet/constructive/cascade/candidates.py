@@ -59,7 +59,7 @@ class PlainUnits:
             ``c`` has number ``c`` modulo their number.
 
     Raises:
-        GradnetError: there is no such activation.
+        InvalidInputError: there is no such activation.
     """
 
     outputs = 1

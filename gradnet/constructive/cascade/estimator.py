@@ -17,7 +17,7 @@ from gradnet.constructive.cascade.pruning import prune, to_module
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
 from gradnet.core.reproducibility import resolve_device
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
@@ -74,15 +74,15 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             y: ``(N,)``, labels of any type.
 
         Raises:
-            GradnetError: the labels are of one class, the settings have other outputs
-                than sigmoids, or nothing is held out to prune by.
+            InvalidInputError: the labels are of one class, the settings have other
+                outputs than sigmoids, or nothing is held out to prune by.
         """
         rows, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         settings = self._checked_settings()
         self.classes_, encoded = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise GradnetError("all samples are of one class; give two classes")
+            raise InvalidInputError("all samples are of one class; give two classes")
         train, held_out = self._parts(encoded)
         self.mean_ = rows[train].mean(0)
         deviation = rows[train].std(0)
@@ -131,13 +131,15 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
     def _checked_settings(self) -> CascadeSettings:
         settings = self.settings or CascadeSettings()
         if settings.output != "sigmoid":
-            raise GradnetError("a classifier has sigmoid outputs; set output='sigmoid'")
+            raise InvalidInputError(
+                "a classifier has sigmoid outputs; set output='sigmoid'"
+            )
         if not 0 <= self.prune_fraction < 1:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"prune_fraction is {self.prune_fraction}; give one from 0 to below 1"
             )
         if self.prune_fraction and not self.validation_fraction:
-            raise GradnetError(
+            raise InvalidInputError(
                 "held-out samples say when to stop pruning; give validation_fraction"
             )
         return settings

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.constructive.cascade.candidates import Pullback, uniform
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.activations import activation
 
 
@@ -33,7 +33,7 @@ class KnowledgeUnits:
         dtype: of the source.
 
     Raises:
-        GradnetError: the source does not map ``(N, J)`` to ``(N, M)``.
+        InvalidInputError: the source does not map ``(N, J)`` to ``(N, M)``.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class KnowledgeUnits:
                 found = source(probe)
             except (RuntimeError, TypeError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
-                raise GradnetError(
+                raise InvalidInputError(
                     f"the source fails on inputs (2, {inputs}) of {dtype}: {reason}"
                 ) from None
         if found.ndim != 2 or len(found) != 2:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"the source makes {tuple(found.shape)} of (2, {inputs}); a candidate "
                 "must make (N, M) of (N, J)"
             )
@@ -73,12 +73,12 @@ class KnowledgeUnits:
         """Uniform in the range, ``(C, J I)``; those of the direct one are 0 and 1.
 
         Raises:
-            GradnetError: a direct candidate has not as many inputs as the network.
+            InvalidInputError: a direct candidate has not as many inputs as the network.
         """
         draws = uniform((self.count, self.inputs * columns), weight_range, generator)
         if self.direct:
             if columns < 1 + self.inputs:
-                raise GradnetError(
+                raise InvalidInputError(
                     f"a source of {self.inputs} inputs cannot take a network's "
                     f"{columns - 1} as they are; leave out direct=True"
                 )

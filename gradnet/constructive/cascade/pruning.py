@@ -13,7 +13,7 @@ from gradnet.constructive.cascade.candidates import PlainUnits
 from gradnet.constructive.cascade.network import CascadeNetwork
 from gradnet.core.reproducibility import isolated_randomness
 from gradnet.curvature.diagonal import gauss_newton_diagonal
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.saliency import prune_lowest, weight_saliencies
 from gradnet.models.activations import activation
 from gradnet.surgery.masks import masks_of, with_masks, without_masks
@@ -62,12 +62,12 @@ def to_module(network: CascadeNetwork, trial: int = 0) -> CascadeModule:
         In evaluation mode.
 
     Raises:
-        GradnetError: units are of another kind than a weighted sum.
+        InvalidInputError: units are of another kind than a weighted sum.
     """
     kinds, names, rows = [], [], []
     for kind in network.groups:
         if type(kind) is not PlainUnits:  # recurrent units are plain ones, and more
-            raise GradnetError(
+            raise InvalidInputError(
                 f"{type(kind).__name__} are more than weighted sums; only networks of "
                 "plain units become modules"
             )
@@ -121,12 +121,14 @@ def prune(
         one where none was.
 
     Raises:
-        GradnetError: the fraction is not between 0 and 1, or targets are missing.
+        InvalidInputError: the fraction is not between 0 and 1, or targets are missing.
     """
     if not 0 < fraction < 1:
-        raise GradnetError(f"the fraction to prune is {fraction}; give 0 < it < 1")
+        raise InvalidInputError(f"the fraction to prune is {fraction}; give 0 < it < 1")
     if targets.isnan().any():
-        raise GradnetError("targets are NaN; prune on samples that have all of them")
+        raise InvalidInputError(
+            "targets are NaN; prune on samples that have all of them"
+        )
     # Weights that a unit never had, as with a limited fan-in, count as deleted.
     kept = {n: module.get_parameter(n) != 0 for n in masks_of(module)}
     good, waited = module, 0

@@ -18,7 +18,7 @@ from gradnet.constructive.cascade.candidates import PlainUnits, Pullback, unifor
 from gradnet.constructive.cascade.network import CascadeNetwork
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import CascadeResult, cascade_correlation
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 class RecurrentUnits(PlainUnits):
@@ -96,11 +96,11 @@ def recurrent_cascade(
         seeds: of the trials.
 
     Raises:
-        GradnetError: the sequences do not fit each other.
+        InvalidInputError: the sequences do not fit each other.
     """
     settings = settings or CascadeSettings()
     if inputs.ndim != 3 or targets.ndim != 3 or inputs.shape[:2] != targets.shape[:2]:
-        raise GradnetError(
+        raise InvalidInputError(
             f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not "
             "fit; give (S, L, D) and (S, L, K)"
         )

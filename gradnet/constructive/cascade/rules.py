@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class NOfM:
         """Validate the fields.
 
         Raises:
-            GradnetError: there are no antecedents, or not so many.
+            InvalidInputError: there are no antecedents, or not so many.
         """
         if not 1 <= self.least <= len(self.antecedents):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"at least {self.least} of {len(self.antecedents)} antecedents is no "
                 "rule; give from 1 up to their number"
             )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gradnet.core.validation import check_minimum
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.activations import activation
 
 
@@ -33,12 +33,14 @@ class PhaseSettings:
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is out of its range.
+            InvalidInputError: a number is out of its range.
         """
         check_minimum(self, patience=1, epochs=1)
         for name in ("rate", "growth"):
             if not getattr(self, name) > 0:
-                raise GradnetError(f"{name} is {getattr(self, name)}; give it positive")
+                raise InvalidInputError(
+                    f"{name} is {getattr(self, name)}; give it positive"
+                )
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,11 @@ class CascadeSettings:
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is out of its range, or a name unknown.
+            InvalidInputError: a number is out of its range, or a name unknown.
         """
         check_minimum(self, pool=1, max_units=0, fan_in=1)
         if not self.activations:
-            raise GradnetError("give at least one of activations")
+            raise InvalidInputError("give at least one of activations")
         for name in self.activations:
             activation(name)
         for name, known in (
@@ -105,7 +107,7 @@ class CascadeSettings:
             ("connections", ("cascade", "flat", "siblings")),
         ):
             if getattr(self, name) not in known:
-                raise GradnetError(
+                raise InvalidInputError(
                     f"{name} is {getattr(self, name)!r}; give {' or '.join(known)}"
                 )
 

@@ -129,7 +129,7 @@ def cascade_correlation(
             trials ``(T,)`` that are to end.
 
     Raises:
-        GradnetError: the samples do not fit each other, or there are none.
+        InvalidInputError: the samples do not fit each other, or there are none.
 
     Example:
         >>> import torch

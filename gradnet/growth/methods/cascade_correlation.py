@@ -17,7 +17,7 @@ from gradnet.core.flops import forward_flops
 from gradnet.core.reproducibility import isolated_randomness
 from gradnet.core.validation import check_minimum
 from gradnet.data.problem import Samples
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.frozen_trunk import children_between
 from gradnet.growth.method import EditContext, GrowthMethod
 from gradnet.models import shape_arguments
@@ -68,11 +68,11 @@ class CascadeCorrelation(GrowthMethod):
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is too small, or the activation unknown.
+            InvalidInputError: a number is too small, or the activation unknown.
         """
         check_minimum(self, units=1, candidate_batch=1)
         if self.pool < self.units:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"a pool of {self.pool} has no {self.units} units to add; enlarge it"
             )
         activation(self.activation)
@@ -105,10 +105,10 @@ class CascadeCorrelation(GrowthMethod):
         """A copy of a cascade, whatever units it has.
 
         Raises:
-            GradnetError: it is another network, or weights of it are deleted.
+            InvalidInputError: it is another network, or weights of it are deleted.
         """
         if not isinstance(start, Cascade) or has_masks(start):
-            raise GradnetError(
+            raise InvalidInputError(
                 "cascade-correlation goes on with what cascade-correlation found, not "
                 f"with {'a pruned' if has_masks(start) else 'this'} "
                 f"{type(start).__name__}"
@@ -118,7 +118,9 @@ class CascadeCorrelation(GrowthMethod):
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Add the best of a pool; untrained ones where nothing may be learned."""
         if not isinstance(model, Cascade):
-            raise GradnetError("cascade-correlation grows a Cascade of gradnet.models")
+            raise InvalidInputError(
+                "cascade-correlation grows a Cascade of gradnet.models"
+            )
         like = model.head.weight
         columns, flops = model.head.in_features, 0.0
         with isolated_randomness():

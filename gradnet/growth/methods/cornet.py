@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gradnet.core.reproducibility import isolated_randomness
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, GrowthMethod, Schedule
 from gradnet.models import shape_arguments
 from gradnet.models.resnet import STAGES, PreactivationBlock, ResNet, block_channels
@@ -74,11 +74,11 @@ class Cornet(GrowthMethod):
         """One a block.
 
         Raises:
-            GradnetError: the numbers of blocks do not fit.
+            InvalidInputError: the numbers of blocks do not fit.
         """
         final = sum(self.stages) if self.final_blocks is None else self.final_blocks
         if not 1 <= self.initial_blocks <= final <= sum(self.stages):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"a network cannot grow from {self.initial_blocks} to {final} blocks "
                 f"in stages {self.stages}, which have {sum(self.stages)}"
             )

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from gradnet.checkpoints.model_loader import load_user_model
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import GrowthMethod
 from gradnet.models import MODELS, build_model, shape_arguments
 from gradnet.surgery.masks import has_masks
@@ -46,14 +46,14 @@ class NamedNetwork(GrowthMethod):
         """A copy of any network, in place of that of the name.
 
         Raises:
-            GradnetError: its weights are masked, or a checkpoint is given, too.
+            InvalidInputError: its weights are masked, or a checkpoint is given, too.
         """
         if self.checkpoint is not None:
-            raise GradnetError(
+            raise InvalidInputError(
                 "a checkpoint and a grown network to start from are given; give one"
             )
         if has_masks(start) and not self.takes_masks:
-            raise GradnetError(
+            raise InvalidInputError(
                 "weights of the network to start from are deleted, and "
                 f"{type(self).__name__} would bring some back; start from the network "
                 "before it was pruned"

@@ -15,7 +15,7 @@ from torch.nn import functional
 from gradnet.core.flops import training_flops
 from gradnet.core.reproducibility import make_generator
 from gradnet.core.validation import check_minimum
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, GrowthHistory, Schedule
 from gradnet.growth.methods.named_network import NamedNetwork
 from gradnet.surgery.edit import Edit, certify
@@ -74,14 +74,14 @@ class NodeCreation(NamedNetwork):
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is too small, no layer may grow, or what is frozen
-                would decay.
+            InvalidInputError: a number is too small, no layer may grow, or what is
+                frozen would decay.
         """
         check_minimum(self, nodes=1, window=1)
         if not self.layers:
-            raise GradnetError("name at least one of layers to add units to")
+            raise InvalidInputError("name at least one of layers to add units to")
         if self.frozen and self.training.weight_decay:
-            raise GradnetError(
+            raise InvalidInputError(
                 "frozen weights would decay; set training.weight_decay to 0"
             )
 
@@ -157,7 +157,7 @@ class NodeCreation(NamedNetwork):
         generator = context.generator()
         old = dict(model.named_modules()).get(layer)
         if not isinstance(getattr(old, "weight", None), Tensor):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"no layer {layer!r} with a weight in {type(model).__name__}; name "
                 "hidden layers of it as layers"
             )
@@ -218,7 +218,9 @@ def _mark_newest(edit: Edit) -> None:
 def _batch(context: EditContext) -> tuple[Tensor, Tensor]:
     """Training images and labels that a choice is made by."""
     if context.samples is None:
-        raise GradnetError("the place of new units is chosen by samples; give some")
+        raise InvalidInputError(
+            "the place of new units is chosen by samples; give some"
+        )
     samples = context.samples
     generator = make_generator("choice", context.seed, context.stage)
     order = torch.randperm(len(samples.train), generator=generator)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gradnet.core.flops import count_flops
 from gradnet.curvature.diagonal import CurvatureName, curvature_diagonal
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, Schedule
 from gradnet.growth.methods.named_network import NamedNetwork
 from gradnet.growth.saliency import (
@@ -69,15 +69,17 @@ class Pruning(NamedNetwork):
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is out of its range.
+            InvalidInputError: a number is out of its range.
         """
         if self.rounds < 1 or self.curvature_samples < 1:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"rounds is {self.rounds}, curvature_samples {self.curvature_samples}; "
                 "both must be >= 1"
             )
         if not 0 < self.fraction < 1:
-            raise GradnetError(f"fraction is {self.fraction}; give one between 0 and 1")
+            raise InvalidInputError(
+                f"fraction is {self.fraction}; give one between 0 and 1"
+            )
 
     @property
     def preserves_function(self) -> bool:
@@ -107,7 +109,7 @@ class Pruning(NamedNetwork):
         Parameters are counted in the certificate as far as they are not deleted.
 
         Raises:
-            GradnetError: there are no samples to learn from.
+            InvalidInputError: there are no samples to learn from.
         """
         plain, kept = without_masks(model).eval(), masks_of(model)
         pruned_to = [(plain, kept)]
@@ -146,11 +148,11 @@ class Pruning(NamedNetwork):
         """Images ``(N, channels, h, w)`` and labels ``(N,)``, drawn for this edit.
 
         Raises:
-            GradnetError: there are none.
+            InvalidInputError: there are none.
         """
         samples = context.samples
         if samples is None:
-            raise GradnetError(
+            raise InvalidInputError(
                 "second derivatives are those of the error on training images, and "
                 "there are none here; give the edit's context its samples"
             )
@@ -192,8 +194,8 @@ class OptimalBrainDamage(Pruning):
         """Delete weights, which then stay zero, or remove units.
 
         Raises:
-            GradnetError: there are no samples to learn from, or the units of a layer
-                cannot be removed.
+            InvalidInputError: there are no samples to learn from, or the units of a
+                layer cannot be removed.
         """
         if self.units:
             return self._remove_units(model, context)
@@ -210,7 +212,7 @@ class OptimalBrainDamage(Pruning):
         """Weight name -> score ``(*shape)`` by the criterion.
 
         Raises:
-            GradnetError: there are no samples to learn from.
+            InvalidInputError: there are no samples to learn from.
         """
         if self.criterion == "random":
             return random_scores(model, context.generator())

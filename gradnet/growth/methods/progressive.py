@@ -51,7 +51,7 @@ class Progressive(GrowthMethod):
         """Validate the fields.
 
         Raises:
-            GradnetError: there would be no column.
+            InvalidInputError: there would be no column.
         """
         check_minimum(self, columns=1)
 
