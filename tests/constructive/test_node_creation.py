@@ -241,7 +241,7 @@ def test_settings_that_cannot_be_are_refused(changes, message):
 
 
 def test_patterns_that_do_not_fit_are_refused():
-    with pytest.raises(InvalidInputError, match="do not fit"):
+    with pytest.raises(InvalidInputError, match="do not match"):
         node_creation(XOR.inputs, XOR.targets[:3])
     with pytest.raises(InvalidInputError, match="nothing to learn"):
         node_creation(XOR.inputs, XOR.targets, seeds=[])

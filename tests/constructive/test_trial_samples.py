@@ -10,7 +10,7 @@ from gradnet.errors import InvalidInputError
 @pytest.mark.parametrize(
     ("inputs", "targets", "seeds", "message"),
     [
-        ((4, 2), (3, 1), [0], r"inputs \(4, 2\) and targets \(3, 1\) do not fit"),
+        ((4, 2), (3, 1), [0], r"inputs \(4, 2\) and targets \(3, 1\) do not match"),
         ((4,), (4, 1), [0], r"give \(N, D\) and \(N, K\)"),
         ((4, 2), (4,), [0], r"give \(N, D\) and \(N, K\)"),
         ((0, 2), (0, 1), [0], "nothing to learn"),

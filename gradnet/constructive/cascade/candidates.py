@@ -42,7 +42,7 @@ class Units(Protocol):
         Args:
             weights: ``(T, C, W)``.
             columns: ``(T, I, N)``.
-            members: ``(T, C)``, the place of each candidate in its group.
+            members: ``(T, C)``, the index of each candidate in its group.
 
         Returns:
             The values ``(T, C, M, N)``, and a function that makes of the derivatives

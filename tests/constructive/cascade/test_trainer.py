@@ -248,7 +248,7 @@ def test_samples_that_do_not_fit_are_refused():
     inputs, targets = parity(2)
     with pytest.raises(InvalidInputError, match=r"\(4, 2\) and targets \(3, 1\)"):
         cascade_correlation(inputs, targets[:3])
-    with pytest.raises(InvalidInputError, match=r"do not fit; give \(N, D\)"):
+    with pytest.raises(InvalidInputError, match=r"do not match; give \(N, D\)"):
         cascade_correlation(inputs, targets[:, 0])
     with pytest.raises(InvalidInputError, match="nothing to learn"):
         cascade_correlation(inputs, targets, seeds=[])
