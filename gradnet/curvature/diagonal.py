@@ -1,13 +1,13 @@
-"""Diagonals of second derivatives, exact or estimated, a parameter at a time.
+"""Diagonals of second derivatives of the loss, exact or estimated.
 
 | kind | what it is | networks |
 |---|---|---|
 | ``recursion`` | the published backward pass with the terms in ``f''`` | Sequential |
-| ``levenberg_marquardt`` | the same without: never negative | Sequential |
+| ``levenberg_marquardt`` | the same without these terms: never negative | Sequential |
 | ``gauss_newton`` | the exact diagonal of the Gauss-Newton matrix | any |
 | ``hessian`` | the exact diagonal of the Hessian | any, but small |
 
-All are averages over samples of the error of each: see
+All are for the error averaged over samples: see
 :func:`gradnet.curvature.lecun1990.error_derivatives`.
 """
 
@@ -45,7 +45,7 @@ def curvature_diagonal(
     kind: CurvatureName = "gauss_newton",
     error: ErrorName = "cross_entropy",
 ) -> dict[str, Tensor]:
-    """The diagonal of a kind, see the table above.
+    """The diagonal of the chosen kind of curvature, see the table of the module.
 
     Args:
         model: in evaluation mode; not modified.
@@ -58,7 +58,7 @@ def curvature_diagonal(
         Parameter name -> ``(*shape)``.
 
     Raises:
-        InvalidInputError: there is no such kind, or it is not defined for the network.
+        InvalidInputError: ``kind`` is unknown, or not defined for the network.
 
     Example:
         >>> import torch
@@ -85,10 +85,12 @@ def gauss_newton_diagonal(
 ) -> dict[str, Tensor]:
     """The exact diagonal of the generalized Gauss-Newton matrix; never negative.
 
-    It does not depend on what the labels are.
+    It does not depend on the labels.
 
     Args:
-        model: any that gradients can be extracted of; not modified.
+        model: any that
+            :class:`~gradnet.gradients.extractor.GradientExtractor` supports; not
+            modified.
         x: ``(N, ...)``.
         error: see :func:`curvature_diagonal`.
 
@@ -110,7 +112,7 @@ def gauss_newton_diagonal(
 def gauss_newton_rows(
     model: nn.Module, x: Tensor, error: ErrorName = "cross_entropy"
 ) -> Iterator[Tensor]:
-    """Vectors whose outer products, summed up and divided by N, are that matrix.
+    """Rows whose outer products, summed and divided by N, are the Gauss-Newton matrix.
 
     Args:
         model: see :func:`gauss_newton_diagonal`.
@@ -163,20 +165,20 @@ def hessian_diagonal(
     *,
     coordinates: int = 32,
 ) -> dict[str, Tensor]:
-    """The exact diagonal of the Hessian: as many passes as there are weights.
+    """The exact diagonal of the Hessian, at a cost of one pass per weight.
 
     Args:
-        model: small, and what ``torch.func`` takes; not modified.
+        model: small, and supported by ``torch.func``; not modified.
         x: ``(N, ...)``.
         y: see :func:`curvature_diagonal`.
         error: see :func:`curvature_diagonal`.
-        coordinates: how many are differentiated at once.
+        coordinates: number of weights differentiated at once.
 
     Returns:
         Parameter name -> ``(*shape)``; entries may be negative.
 
     Raises:
-        InvalidInputError: a layer changes from call to call.
+        InvalidInputError: a layer is stochastic or updates its state.
     """
     parts = []
     for start, rows in _hessian_rows(model, x, y, error, coordinates):
@@ -199,10 +201,10 @@ def hessian_matrix(
         x: ``(N, ...)``.
         y: see :func:`curvature_diagonal`.
         error: see :func:`curvature_diagonal`.
-        coordinates: how many are differentiated at once.
+        coordinates: number of weights differentiated at once.
 
     Raises:
-        InvalidInputError: a layer changes from call to call.
+        InvalidInputError: a layer is stochastic or updates its state.
     """
     rows = _hessian_rows(model, x, y, error, coordinates)
     return torch.cat([part for _, part in rows])

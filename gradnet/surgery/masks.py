@@ -1,8 +1,8 @@
-"""Weights that stay deleted: masks that no training step, momentum or decay undoes.
+"""Masks that keep deleted weights at zero through training, momentum and decay.
 
-A masked weight is a parametrization of torch: the optimizer trains the original, the
-layer computes with the original times its mask, and the mask is a buffer, so it is in
-the ``state_dict``.
+A masked weight is a ``torch.nn.utils.parametrize`` parametrization: the optimizer
+trains the original, the layer uses the original times its mask, and the mask is a
+buffer, so that it is saved in the ``state_dict``.
 """
 
 import copy
@@ -35,12 +35,12 @@ class Mask(nn.Module):
         return weight * self.kept
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """What to train: deleted entries start from zero, and without gradient stay."""
+        """The original: deleted entries start at zero, and get no gradient."""
         return weight * self.kept
 
 
 def prunable_weights(model: nn.Module) -> list[str]:
-    """The weights of linear and convolutional layers, without biases and norms.
+    """Names of the weights of linear and convolutional layers, without biases.
 
     Args:
         model: masked or not; the names are those without masks.

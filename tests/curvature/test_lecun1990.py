@@ -208,7 +208,7 @@ def test_targets_may_be_numbers():
         strict=True,
     ):
         assert torch.equal(by_labels, by_numbers)
-    with pytest.raises(InvalidInputError, match=r"whole labels \(N,\)"):
+    with pytest.raises(InvalidInputError, match=r"integer labels \(N,\)"):
         recursive_diagonal(model, X, targets[:, :2], "squared_error")
 
 
@@ -219,7 +219,7 @@ def test_errors_name_the_layer_and_the_remedy():
 
     for model, match in (
         (nn.Sequential(nn.LayerNorm(5)), r"'0' \(LayerNorm\); gauss_newton_diagonal"),
-        (nn.Sequential(nn.Linear(5, 3), Own()), "Own has a forward pass of its own"),
+        (nn.Sequential(nn.Linear(5, 3), Own()), "Own overrides forward"),
         (nn.Sequential(nn.Dropout(0.5), nn.Linear(5, 3)), "call model.eval"),
     ):
         with pytest.raises(InvalidInputError, match=match):

@@ -181,7 +181,7 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize(
     ("model", "after", "reason"),
     [
-        (Reusing(), "relu", "'relu' runs 2 times.*layer of its own"),
+        (Reusing(), "relu", "'relu' runs 2 times.*a separate layer"),
         (Reusing(), "unused", "'unused' runs 0 times"),
         (Reusing(), "a", "'a' .Linear. is no activation and has none.*relu"),
         (Reusing(), "c", "no layer 'c'"),

@@ -1,4 +1,4 @@
-"""Methods that begin with a network of a name, or with the user's own."""
+"""Base class of methods that start from a registered or a user's network."""
 
 import copy
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class NamedNetwork(GrowthMethod):
     def begin_with(
         self, start: nn.Module, input_shape: tuple[int, int, int], num_classes: int
     ) -> nn.Module:
-        """A copy of any network, in place of that of the name.
+        """A copy of any network, instead of the registered one.
 
         Raises:
             InvalidInputError: its weights are masked, or a checkpoint is given, too.

@@ -1,9 +1,10 @@
 """Optimal Brain Surgeon: delete a weight and adjust all others to compensate.
 
-Hassibi and Stork, NIPS 5 (1992). With the inverse ``I`` of the whole Hessian, deleting
-weight ``q`` adds ``L_q = w_q^2 / 2 I_qq`` to the error when the others change by ``-I_q
-w_q / I_qq``; never more than Optimal Brain Damage by the same Hessian. The matrix has
-as many rows as there are weights: for small networks.
+B. Hassibi and D. G. Stork, Second order derivatives for network pruning: Optimal Brain
+Surgeon, NIPS 5, 1992. With the inverse ``I`` of the full Hessian, deleting weight ``q``
+adds ``L_q = w_q^2 / (2 I_qq)`` to the error when the others change by ``-I_q w_q /
+I_qq``; this is never more than with Optimal Brain Damage on the same Hessian. The
+matrix has one row per weight, so networks must be small.
 """
 
 import math
@@ -58,7 +59,7 @@ def inverse_by_recursion(
         inner.diagonal().add_(samples)
         inverse -= through.T @ torch.linalg.solve(inner, through)
     if inverse is None:
-        raise InvalidInputError("there are no samples to make the inverse Hessian of")
+        raise InvalidInputError("no samples were given; the inverse Hessian needs some")
     return (inverse + inverse.T) / 2
 
 

@@ -174,7 +174,9 @@ def test_frozen_weights_must_not_decay():
 
 def test_a_choice_without_samples_is_refused():
     method = NodeCreation(**TWO, place="largest-gradient")
-    with pytest.raises(InvalidInputError, match="chosen by samples; give some"):
+    with pytest.raises(
+        InvalidInputError, match="chosen by gradients on samples; give some"
+    ):
         method.edit(begin(method), EditContext(1, PROBE, 0))
 
 
