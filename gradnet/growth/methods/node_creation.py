@@ -51,7 +51,7 @@ class NodeCreation(NamedNetwork):
         preserving: outgoing weights of new units start at zero, which preserves the
             function.
         frozen: after an addition, only the newest units and the outputs are trained;
-            the paper rejects this. Only for networks without normalization layers. Frozen
+            the paper rejects this. Only for networks without normalization. Frozen
             and trained entries share a tensor, so gradients are masked; this needs a
             weight decay of 0, and the optimizer is reset at each edit.
     """
