@@ -1,8 +1,10 @@
 """Dynamic node creation (Ash 1989), all trials of a study as one batch of tensors.
 
-One hidden layer of sigmoid units learns by backpropagation, and gets another unit
-whenever its error has flattened out. Where the paper leaves it open: patterns come in
-the order given, and errors are those of the network as it is after a sweep.
+T. Ash, Dynamic node creation in backpropagation networks, Connection Science 1(4),
+1989. A network with one hidden layer of sigmoid units learns by backpropagation and
+gets another unit whenever its error has flattened out. Where the paper leaves it open:
+patterns come in the given order, and errors are measured after each sweep. Limits on
+units and sweeps are added, so that failing trials end.
 
 Letters: see :mod:`gradnet.constructive.node_networks`; ``T`` trials.
 """
@@ -21,7 +23,7 @@ from gradnet.constructive.trial_samples import check_samples
 from gradnet.core.reproducibility import make_generator
 from gradnet.core.threads import for_each_piece
 from gradnet.core.validation import check_minimum
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,23 @@ class NodeCreationSettings:
     Attributes:
         updates: pattern (weights move after each pattern) or batch (after each sweep,
             by the sum over all patterns).
-        learning_rate: times the gradient of half the squared error.
-        momentum: part of a weight's last step that is added to the next.
-        weight_range: weights start uniform between minus and plus it.
-        outgoing_range: the same, of the outgoing weights of units that are added; 0
-            leaves the function unchanged.
-        window: sweeps over which the error must fall.
-        threshold: grow when it fell by less than this part of the error at the last
-            addition.
-        mean_error: solved when the mean squared error of an output is at most this,
-        largest_error: and the largest one, of any output on any pattern, at most this.
-        max_units: a network of so many that would grow is given up; ours.
-        max_sweeps: the same after so many; ours.
-        frozen: the incoming weights of all units but the newest stay unchanged; the
-            paper rejects that.
+        learning_rate: multiplies the gradient of half the squared error.
+        momentum: fraction of the previous step that is added to the next.
+        weight_range: initial weights are uniform in plus or minus this.
+        outgoing_range: the same for outgoing weights of added units; 0 preserves the
+            function.
+        window: number of sweeps over which the fall of the error is measured.
+        threshold: grow when the error fell by less than this fraction of the error at
+            the last addition.
+        mean_error: a trial is solved when the mean squared error per output is at most
+            this ...
+        largest_error: ... and the largest squared error of any output on any pattern at
+            most this.
+        max_units: a trial that would exceed this number of hidden units ends unsolved;
+            not in the paper.
+        max_sweeps: a trial ends unsolved after this many sweeps; not in the paper.
+        frozen: freeze the incoming weights of all units but the newest, which the paper
+            rejects.
     """
 
     updates: Literal["pattern", "batch"] = "pattern"
@@ -64,26 +69,28 @@ class NodeCreationSettings:
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is too small, or updates of an unknown kind.
+            InvalidInputError: a number is too small, or ``updates`` is unknown.
         """
         check_minimum(self, window=1, max_units=1, max_sweeps=1)
         if self.updates not in ("pattern", "batch"):
-            raise GradnetError(f"updates is {self.updates!r}; give pattern or batch")
+            raise InvalidInputError(
+                f"updates is {self.updates!r}; give pattern or batch"
+            )
 
 
 @dataclass(frozen=True)
 class NodeCreationResult:
-    """What the trials came to.
+    """Results of all trials.
 
     Attributes:
-        networks: as they were when their trials ended.
-        solved: ``(T,)``; the numbers of a trial that is not are those at which it was
-            given up: lower bounds.
+        networks: the final networks.
+        solved: ``(T,)`` bool. For an unsolved trial, ``hidden_units`` and ``sweeps``
+            are only lower bounds.
         hidden_units: ``(T,)``.
         sweeps: ``(T,)``.
-        additions: of each trial, the sweeps after which a unit was added.
-        errors: mean squared errors of an output, before the first sweep and after each,
-            ``(T, sweeps + 1)``, NaN after a trial's end.
+        additions: for each trial, the sweeps after which a unit was added.
+        errors: mean squared error per output before the first sweep and after each one,
+            ``(T, sweeps + 1)``; NaN after the end of a trial.
     """
 
     networks: Networks
@@ -100,14 +107,16 @@ def has_flattened(
     """The paper's rule: whether it is time to add a unit.
 
     Args:
-        errors: so far, ``(t + 1, T)``; NaN where a trial is over.
-        added: where in them the last unit was added, ``(T,)``; 0 where none was.
-        window: the error must fall from so long ago to now; it never begins before the
-            last addition.
-        threshold: by this part of the error at the last addition, at least.
+        errors: of all sweeps so far, ``(t + 1, T)``; NaN where a trial has ended.
+        added: the row of ``errors`` at the last addition, ``(T,)``; 0 if there was
+            none.
+        window: number of sweeps over which the fall is measured; it never starts before
+            the last addition.
+        threshold: smallest sufficient fall, as a fraction of the error at the last
+            addition.
 
     Returns:
-        True where it did not, ``(T,)``.
+        True where the error fell by less, ``(T,)``.
     """
     now = len(errors) - 1
     if now < window:
@@ -125,18 +134,18 @@ def node_creation(
     *,
     seeds: Sequence[int] = (0,),
 ) -> NodeCreationResult:
-    """Grow one network for each seed, all at once.
+    """Grow one network per seed, all in one batch.
 
-    A trial is independent of the others, up to rounding.
+    Trials are independent of each other, up to rounding.
 
     Args:
-        inputs: ``(N, D)``; its device and type are those of all that is computed.
+        inputs: ``(N, D)``; their device and dtype are used throughout.
         targets: ``(N, K)``, 0 or 1.
         settings: see :class:`NodeCreationSettings`.
         seeds: of the trials.
 
     Raises:
-        GradnetError: the samples do not fit each other, or there are none.
+        InvalidInputError: the shapes of the samples do not match, or there are none.
 
     Example:
         >>> import torch
@@ -148,13 +157,13 @@ def node_creation(
     """
     check_samples(inputs, targets, seeds)
     run = _Run(inputs, targets, settings or NodeCreationSettings(), seeds)
-    # The operations are far too short to be divided among cores.
+    # The operations are too small to gain from several threads.
     for_each_piece(_Run.finish, [run])
     return run.result()
 
 
 class _Run:
-    """The trials that are still running, and what became of the others."""
+    """The running trials and the results of those that have ended."""
 
     def __init__(
         self,
@@ -185,14 +194,14 @@ class _Run:
         self.additions: list[list[int]] = [[] for _ in seeds]
         self.solved: set[int] = set()
         self.ended: dict[int, Learners] = {}
-        for place in self.trials:
-            self.add_unit(place, settings.weight_range)
+        for index in self.trials:
+            self.add_unit(index, settings.weight_range)
         self.added = torch.zeros(len(seeds), dtype=torch.long, device=inputs.device)
         shape = settings.max_sweeps + 1, len(seeds)
         self.errors = inputs.new_full(shape, torch.nan)
 
     def finish(self) -> None:
-        """Sweep and grow until no trial is left."""
+        """Train and grow until every trial has ended."""
         rate, momentum = self.settings.learning_rate, self.settings.momentum
         for sweep in range(self.settings.max_sweeps + 1):
             self.judge(sweep)
@@ -202,7 +211,7 @@ class _Run:
                 self.learners.learn(columns, targets, rate, momentum)
 
     def judge(self, sweep: int) -> None:
-        """Measure errors after a sweep; end trials, or let them grow."""
+        """Measure the errors after a sweep; end trials or add units."""
         settings, trials = self.settings, self.trials
         outputs = self.learners.values(self.columns)[1]
         squares = (outputs - self.targets).square().flatten(1)
@@ -211,50 +220,50 @@ class _Run:
         errors = self.errors[: sweep + 1]
         flat = has_flattened(errors, self.added, settings.window, settings.threshold)
         good = (means <= settings.mean_error) & (largest <= settings.largest_error)
-        solved = {trials[place] for place in good.nonzero()[:, 0].tolist()}
+        solved = {trials[index] for index in good.nonzero()[:, 0].tolist()}
         grows = set(flat.nonzero()[:, 0].tolist()) - solved
         is_last = sweep == settings.max_sweeps
         self.solved |= solved
-        for place, trial in enumerate(trials):
+        for index, trial in enumerate(trials):
             is_full = trial in grows and self.units[trial] == settings.max_units
             if is_last or is_full or trial in solved:
-                self.end(place, sweep)
+                self.end(index, sweep)
             elif trial in grows:
-                self.add_unit(place, settings.outgoing_range)
+                self.add_unit(index, settings.outgoing_range)
                 self.additions[trial].append(sweep)
                 self.added[trial] = sweep
-        left = [place for place, trial in enumerate(trials) if trial not in self.ended]
+        left = [index for index, trial in enumerate(trials) if trial not in self.ended]
         if len(left) < len(trials):
-            self.trials = [trials[place] for place in left]
+            self.trials = [trials[index] for index in left]
             self.learners = self.learners.each(lambda values: values[left])
 
-    def add_unit(self, place: int, outgoing_range: float) -> None:
-        """Give a network another hidden unit.
+    def add_unit(self, index: int, outgoing_range: float) -> None:
+        """Add a hidden unit to a network.
 
         Args:
-            place: of the network in the batch.
+            index: of the network in the batch.
             outgoing_range: of its outgoing weights.
         """
-        trial = self.trials[place]
+        trial = self.trials[index]
         self.units[trial] = unit = self.units[trial] + 1
         if unit == self.learners.scale.shape[1]:
-            self.learners = self.learners.with_room()
+            self.learners = self.learners.with_spare_unit()
         generator = make_generator("node creation", self.seeds[trial], unit)
         weights = (
             uniform((len(self.columns),), self.settings.weight_range, generator),
             uniform((len(self.targets),), outgoing_range, generator),
         )
-        self.learners.put(place, unit, weights, self.settings.frozen)
+        self.learners.put(index, unit, weights, self.settings.frozen)
 
-    def end(self, place: int, sweep: int) -> None:
-        """Keep a network as it is now."""
-        trial = self.trials[place]
+    def end(self, index: int, sweep: int) -> None:
+        """End a trial and store its network."""
+        trial = self.trials[index]
         self.sweeps[trial] = sweep
         size = 1 + self.units[trial]
-        self.ended[trial] = self.learners.each(lambda values: values[place, :size])
+        self.ended[trial] = self.learners.each(lambda values: values[index, :size])
 
     def result(self) -> NodeCreationResult:
-        """What all trials came to, when they are over."""
+        """The results, once every trial has ended."""
         ended = [self.ended[trial] for trial in range(len(self.seeds))]
         networks = Networks(
             pad_sequence([trial.incoming for trial in ended], batch_first=True),

@@ -35,13 +35,13 @@ class Networks:
         return self.values(as_columns(inputs))[1].mT
 
     def values(self, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Of hidden units ``(T, 1 + H, N)`` and of outputs ``(T, K, N)``."""
+        """Values of hidden units ``(T, 1 + H, N)`` and of outputs ``(T, K, N)``."""
         hidden = (self.incoming @ columns).sigmoid() * self.scale
         return hidden, (self.outgoing.mT @ hidden).sigmoid()
 
 
 def as_columns(inputs: Tensor) -> Tensor:
-    """A row of ones above the inputs ``(N, D)``, one column a pattern."""
+    """The inputs ``(N, D)`` transposed, one column per pattern, below a row of ones."""
     return functional.pad(inputs, (1, 0), value=1.0).mT.contiguous()
 
 
@@ -61,7 +61,7 @@ class Learners(Networks):
 
     @classmethod
     def without_units(cls, biases: Tensor, inputs: int) -> "Learners":
-        """Outputs with nothing but their biases ``(T, K)``."""
+        """Networks without hidden units, from the output biases ``(T, K)``."""
         incoming = biases.new_zeros(len(biases), 1, 1 + inputs)
         outgoing = biases[:, None].clone()
         none = torch.zeros_like(incoming[..., :1])
@@ -69,35 +69,35 @@ class Learners(Networks):
         return cls(incoming, outgoing, none + 2, *steps, none)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Learners":
-        """The same change of all tensors."""
+        """Apply the same function to every tensor."""
         return Learners(*map(change, vars(self).values()))
 
-    def with_room(self) -> "Learners":
-        """The same, with a place for one hidden unit more."""
+    def with_spare_unit(self) -> "Learners":
+        """The same networks, padded by one unused hidden unit."""
         return self.each(lambda values: functional.pad(values, (0, 0, 0, 1)))
 
     def put(
-        self, place: int, unit: int, weights: tuple[Tensor, Tensor], freezes: bool
+        self, index: int, unit: int, weights: tuple[Tensor, Tensor], freezes: bool
     ) -> None:
-        """Give a network a hidden unit.
+        """Add a hidden unit to one network.
 
         Args:
-            place: of the network.
-            unit: number of the unit, counted from 1.
+            index: of the network in the batch.
+            unit: its number, counted from 1.
             weights: incoming ``(1 + D,)`` and outgoing ``(K,)``.
-            freezes: the incoming weights of its other units.
+            freezes: freeze the incoming weights of the network's other units.
         """
-        self.incoming[place, unit], self.outgoing[place, unit] = weights
-        self.scale[place, unit] = 1
+        self.incoming[index, unit], self.outgoing[index, unit] = weights
+        self.scale[index, unit] = 1
         if freezes:
-            self.trains[place] = 0
-            self.incoming_steps[place] = 0
-        self.trains[place, unit] = 1
+            self.trains[index] = 0
+            self.incoming_steps[index] = 0
+        self.trains[index, unit] = 1
 
     def learn(
         self, columns: Tensor, targets: Tensor, rate: float, momentum: float
     ) -> None:
-        """Move all weights once: by the gradient, summed over patterns, and momentum.
+        """Update all weights once: gradient summed over patterns, with momentum.
 
         Args:
             columns: ``(1 + D, N)``.

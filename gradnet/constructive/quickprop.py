@@ -1,4 +1,8 @@
-"""Quickprop (Fahlman 1988) on whole tensors, every weight by itself."""
+"""Quickprop, elementwise on tensors of weights.
+
+S. E. Fahlman, An empirical study of learning speed in back-propagation networks,
+CMU-CS-88-162, 1988.
+"""
 
 from dataclasses import dataclass
 
@@ -16,7 +20,7 @@ def quickprop_step(
     """The step of each weight, towards the minimum of a parabola or downhill.
 
     Args:
-        slopes: of what is minimized, at the weights as they are.
+        slopes: gradient of the objective at the current weights.
         previous_slopes: before the last step.
         previous_steps: the last step; zero for a weight that has made none.
         rate: of the step along the slope, which is made at the start and wherever the

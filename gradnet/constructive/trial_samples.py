@@ -1,27 +1,27 @@
-"""What trials on classic problems learn from: samples, checked before anything runs."""
+"""Validation of the samples and seeds of a batch of trials."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 def check_samples(inputs: Tensor, targets: Tensor, seeds: Sequence[int]) -> None:
-    """Refuse samples that do not fit each other, and nothing at all.
+    """Check that there are samples and seeds, and that shapes match.
 
     Args:
         inputs: ``(N, D)``.
         targets: ``(N, K)``.
-        seeds: of the trials.
+        seeds: one per trial.
 
     Raises:
-        GradnetError: the shapes are others, or there is no sample or no seed.
+        InvalidInputError: a shape is wrong, or there are no samples or no seeds.
     """
     if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets):
-        raise GradnetError(
+        raise InvalidInputError(
             f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not "
-            "fit; give (N, D) and (N, K)"
+            "match; give (N, D) and (N, K)"
         )
     if not len(inputs) or not len(seeds):
-        raise GradnetError("there is nothing to learn: give samples and seeds")
+        raise InvalidInputError("there is nothing to learn: give samples and seeds")

@@ -1,13 +1,13 @@
-"""Diagonals of second derivatives, exact or estimated, a parameter at a time.
+"""Diagonals of second derivatives of the loss, exact or estimated.
 
 | kind | what it is | networks |
 |---|---|---|
 | ``recursion`` | the published backward pass with the terms in ``f''`` | Sequential |
-| ``levenberg_marquardt`` | the same without: never negative | Sequential |
+| ``levenberg_marquardt`` | the same without these terms: never negative | Sequential |
 | ``gauss_newton`` | the exact diagonal of the Gauss-Newton matrix | any |
 | ``hessian`` | the exact diagonal of the Hessian | any, but small |
 
-All are averages over samples of the error of each: see
+All are for the error averaged over samples: see
 :func:`gradnet.curvature.lecun1990.error_derivatives`.
 """
 
@@ -29,7 +29,7 @@ from gradnet.curvature.lecun1990 import (
     recursive_diagonal,
     targets_of,
 )
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 
 CurvatureName = Literal["recursion", "levenberg_marquardt", "gauss_newton", "hessian"]
@@ -45,7 +45,7 @@ def curvature_diagonal(
     kind: CurvatureName = "gauss_newton",
     error: ErrorName = "cross_entropy",
 ) -> dict[str, Tensor]:
-    """The diagonal of a kind, see the table above.
+    """The diagonal of the chosen kind of curvature, see the table of the module.
 
     Args:
         model: in evaluation mode; not modified.
@@ -58,7 +58,7 @@ def curvature_diagonal(
         Parameter name -> ``(*shape)``.
 
     Raises:
-        GradnetError: there is no such kind, or it is not defined for the network.
+        InvalidInputError: ``kind`` is unknown, or not defined for the network.
 
     Example:
         >>> import torch
@@ -74,7 +74,7 @@ def curvature_diagonal(
         return gauss_newton_diagonal(model, x, error)
     if kind == "hessian":
         return hessian_diagonal(model, x, y, error)
-    raise GradnetError(
+    raise InvalidInputError(
         f"no curvature {kind!r}; there are: recursion, levenberg_marquardt, "
         "gauss_newton, hessian"
     )
@@ -85,10 +85,12 @@ def gauss_newton_diagonal(
 ) -> dict[str, Tensor]:
     """The exact diagonal of the generalized Gauss-Newton matrix; never negative.
 
-    It does not depend on what the labels are.
+    It does not depend on the labels.
 
     Args:
-        model: any that gradients can be extracted of; not modified.
+        model: any that
+            :class:`~gradnet.gradients.extractor.GradientExtractor` supports; not
+            modified.
         x: ``(N, ...)``.
         error: see :func:`curvature_diagonal`.
 
@@ -96,7 +98,7 @@ def gauss_newton_diagonal(
         Parameter name -> ``(*shape)``.
 
     Raises:
-        GradnetError: see :class:`~gradnet.gradients.extractor.GradientExtractor`.
+        InvalidInputError: see :class:`~gradnet.gradients.extractor.GradientExtractor`.
     """
     sums: dict[str, Tensor] = {}
     for weights, gradients in _label_gradients(model, x, error):
@@ -110,7 +112,7 @@ def gauss_newton_diagonal(
 def gauss_newton_rows(
     model: nn.Module, x: Tensor, error: ErrorName = "cross_entropy"
 ) -> Iterator[Tensor]:
-    """Vectors whose outer products, summed up and divided by N, are that matrix.
+    """Rows whose outer products, summed and divided by N, are the Gauss-Newton matrix.
 
     Args:
         model: see :func:`gauss_newton_diagonal`.
@@ -121,7 +123,7 @@ def gauss_newton_rows(
         ``(n K, P)`` of ``n`` samples at a time, in the order of ``named_parameters``.
 
     Raises:
-        GradnetError: see :class:`~gradnet.gradients.extractor.GradientExtractor`.
+        InvalidInputError: see :class:`~gradnet.gradients.extractor.GradientExtractor`.
     """
     names = [name for name, _ in model.named_parameters()]
     for weights, gradients in _label_gradients(model, x, error):
@@ -163,20 +165,20 @@ def hessian_diagonal(
     *,
     coordinates: int = 32,
 ) -> dict[str, Tensor]:
-    """The exact diagonal of the Hessian: as many passes as there are weights.
+    """The exact diagonal of the Hessian, at a cost of one pass per weight.
 
     Args:
-        model: small, and what ``torch.func`` takes; not modified.
+        model: small, and supported by ``torch.func``; not modified.
         x: ``(N, ...)``.
         y: see :func:`curvature_diagonal`.
         error: see :func:`curvature_diagonal`.
-        coordinates: how many are differentiated at once.
+        coordinates: number of weights differentiated at once.
 
     Returns:
         Parameter name -> ``(*shape)``; entries may be negative.
 
     Raises:
-        GradnetError: a layer changes from call to call.
+        InvalidInputError: a layer is stochastic or updates its state.
     """
     parts = []
     for start, rows in _hessian_rows(model, x, y, error, coordinates):
@@ -199,10 +201,10 @@ def hessian_matrix(
         x: ``(N, ...)``.
         y: see :func:`curvature_diagonal`.
         error: see :func:`curvature_diagonal`.
-        coordinates: how many are differentiated at once.
+        coordinates: number of weights differentiated at once.
 
     Raises:
-        GradnetError: a layer changes from call to call.
+        InvalidInputError: a layer is stochastic or updates its state.
     """
     rows = _hessian_rows(model, x, y, error, coordinates)
     return torch.cat([part for _, part in rows])

@@ -1,8 +1,8 @@
 """Second derivatives of every weight by one backward pass: LeCun's recursion of 1990.
 
-"Optimal Brain Damage" (LeCun, Denker, Solla, NIPS 2). From layer to layer it carries
-the diagonal alone. So it is exact for one hidden layer and a squared error, and
-elsewhere leaves out what units of one layer have to do with each other.
+Y. LeCun, J. S. Denker and S. A. Solla, Optimal Brain Damage, NIPS 2, 1990. Only the
+diagonal is propagated from layer to layer, so that the result is exact for one hidden
+layer with a squared error, and otherwise ignores cross terms between units of a layer.
 """
 
 import copy
@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from gradnet.core.evaluation_mode import check_evaluation_mode
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 ErrorName = Literal["cross_entropy", "squared_error"]
 
@@ -55,14 +55,14 @@ def recursive_diagonal(
 ) -> dict[str, Tensor]:
     """The published estimate of the Hessian's diagonal, averaged over samples.
 
-    With ``f`` a unit's function, ``a`` what goes into it and ``E`` the error::
+    With ``f`` a unit's activation, ``a`` its net input and ``E`` the error::
 
-        output:  d2E/da2 = that of the error itself
+        output:  d2E/da2 of the error itself
         hidden:  d2E/da2 = f'(a)^2 sum_l w_l^2 d2E/da_l^2 + f''(a) dE/df(a)
-        weight:  d2E/dw2 = d2E/da2 x^2, summed over the places where w is used
+        weight:  d2E/dw2 = d2E/da2 x^2, summed over the positions where w is used
 
-    (The paper prints the last sign of the second line as a minus; the chain rule, and
-    its own first line, need a plus.)
+    (The paper prints a minus before the last term of the second line; by the chain
+    rule, and by its own first line, it is a plus.)
 
     Args:
         model: ``nn.Sequential``, nested or not, of linear and convolutional layers,
@@ -77,8 +77,8 @@ def recursive_diagonal(
         Parameter name -> ``(*shape)``.
 
     Raises:
-        GradnetError: the recursion is not defined for a layer, or a layer changes from
-            call to call.
+        InvalidInputError: the recursion is not defined for a layer, or a layer changes
+            from call to call.
     """
     check_evaluation_mode(model)
     layers = list(_layers(model))
@@ -100,17 +100,17 @@ def recursive_diagonal(
 
 
 def targets_of(y: Tensor, logits: Tensor) -> Tensor:
-    """What the outputs should be: ``(N, K)`` from labels ``(N,)``, or as given.
+    """Targets ``(N, K)``: one-hot from labels ``(N,)``, or as given.
 
     Raises:
-        GradnetError: there are others than ``N`` labels or ``(N, K)`` targets.
+        InvalidInputError: ``y`` is neither ``N`` labels nor ``(N, K)`` targets.
     """
     if y.dim() == 1 and not y.is_floating_point() and len(y) == len(logits):
         return functional.one_hot(y, logits.shape[1]).to(logits.dtype)
     if y.shape != logits.shape:
-        raise GradnetError(
+        raise InvalidInputError(
             f"targets are {tuple(y.shape)} for outputs {tuple(logits.shape)}; give "
-            "whole labels (N,) or targets of the outputs' shape"
+            "integer labels (N,) or targets of the outputs' shape"
         )
     return y.to(logits.dtype)
 
@@ -127,14 +127,16 @@ def error_derivatives(
         targets: ``(N, K)``.
 
     Raises:
-        GradnetError: there is no such error.
+        InvalidInputError: ``error`` is unknown.
     """
     if error == "squared_error":
         return 2 * (logits - targets), torch.full_like(logits, 2)
     if error == "cross_entropy":
         p = logits.softmax(1)
         return p - targets, p * (1 - p)
-    raise GradnetError(f"no error {error!r}; there are: cross_entropy, squared_error")
+    raise InvalidInputError(
+        f"no error {error!r}; there are: cross_entropy, squared_error"
+    )
 
 
 def _layers(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -143,9 +145,8 @@ def _layers(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
         yield prefix or "model", model
     elif type(model).forward is not nn.Sequential.forward:
         kind = type(model).__name__
-        raise GradnetError(
-            f"{kind} has a forward pass of its own, which the recursion cannot follow; "
-            f"{REMEDY}"
+        raise InvalidInputError(
+            f"{kind} overrides forward, which the recursion cannot follow; {REMEDY}"
         )
     else:
         for name, layer in model.named_children():
@@ -168,7 +169,7 @@ def _rule(name: str, layer: nn.Module) -> Rule:
     )
     rule = next((r for kinds, r in rules if isinstance(layer, kinds)), None)
     if rule is None:
-        raise GradnetError(
+        raise InvalidInputError(
             f"the recursion has no rule for layer {name!r} ({type(layer).__name__}); "
             f"{REMEDY}"
         )
@@ -201,7 +202,7 @@ def _through_linear(
 def _through_norm(
     layer: nn.Module, a: Tensor, slope: Tensor | None, second: Tensor
 ) -> Found:
-    """A slope and a shift of its own for each channel."""
+    """A separate scale and shift for each channel."""
     assert isinstance(layer, _BatchNorm)
     assert layer.running_mean is not None and layer.running_var is not None
     shape = [1, -1] + [1] * (a.dim() - 2)
@@ -258,7 +259,7 @@ def _through_mean(
         size = [p // r for p, r in zip(places, results, strict=True)]
         is_even = all(p % r == 0 for p, r in zip(places, results, strict=True))
     if not is_even:
-        raise GradnetError(
+        raise InvalidInputError(
             f"the recursion has no rule for {layer}, whose means are of different "
             f"numbers of inputs {tuple(places)}; {REMEDY}"
         )

@@ -78,7 +78,7 @@ class Extraction:
         plan: of the store.
 
     Raises:
-        GradnetError: a setting is out of its range, or a layer cannot be read.
+        InvalidInputError: a setting is out of its range, or a layer cannot be read.
     """
 
     def __init__(

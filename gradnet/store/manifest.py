@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from gradnet.core.settings import first_difference
-from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
+from gradnet.errors import DamagedFileError, InvalidInputError
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -42,7 +42,7 @@ class StorePlan:
         shard_bytes: approximate size of a shard, which holds at least one sample.
 
     Raises:
-        GradnetError: a number is out of its range, or the fingerprint is not JSON.
+        InvalidInputError: a number is out of its range, or the fingerprint is not JSON.
     """
 
     num_samples: int
@@ -58,21 +58,23 @@ class StorePlan:
         counts = ("num_samples", "labels_per_sample", "num_logits")
         for name, count in ({n: getattr(self, n) for n in counts} | sizes).items():
             if count < 1:
-                raise GradnetError(f"{name} is {count}; a store needs at least 1")
+                raise InvalidInputError(f"{name} is {count}; a store needs at least 1")
         if not self.blocks:
-            raise GradnetError("a store needs at least one block")
+            raise InvalidInputError("a store needs at least one block")
         if self.dtype not in DTYPES.values():
-            raise GradnetError(
+            raise InvalidInputError(
                 f"a store cannot hold {self.dtype}; choose {', '.join(DTYPES)}"
             )
         if not 1 <= self.shard_bytes <= MAX_SHARD_BYTES:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"shard_bytes is {self.shard_bytes}; choose 1 to {MAX_SHARD_BYTES}"
             )
         try:
             json.dumps(self.fingerprint, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise GradnetError(f"the fingerprint is not plain JSON: {error}") from None
+            raise InvalidInputError(
+                f"the fingerprint is not plain JSON: {error}"
+            ) from None
 
     @cached_property
     def tensors(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -167,7 +169,7 @@ class StorePlan:
             location: of the store, for the error message.
 
         Raises:
-            GradnetError: it is damaged, or of another version.
+            DamagedFileError: it cannot be parsed, or has another format version.
         """
         try:
             values = json.loads(manifest)
@@ -178,7 +180,7 @@ class StorePlan:
             raise DamagedFileError(
                 f"{location} has no readable {MANIFEST} of a gradient store: {error!r}"
             ) from None
-        raise GradnetError(
+        raise DamagedFileError(
             f"{location} is a store of version {version}; this gradnet reads {VERSION}"
         )
 

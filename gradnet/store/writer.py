@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradnet.errors import BusyError, GradnetError, InvalidInputError
+from gradnet.errors import BusyError, InvalidInputError
 from gradnet.store.filesystem import Location, open_location
 from gradnet.store.manifest import MANIFEST, StorePlan, readable_bytes
 from gradnet.store.shard import (
@@ -58,8 +58,9 @@ def survey(
         shards: as for :func:`write_store`.
 
     Raises:
-        GradnetError: there is a store of another plan, a finished shard is
-            truncated, or there is no such share of the shards.
+        InvalidInputError: the store there was made with another plan, or ``shards`` is
+            not a valid share.
+        DamagedFileError: a finished shard is truncated.
     """
     return _survey(open_location(location), plan, shards)
 
@@ -94,15 +95,16 @@ def write_store(
         on_progress: called with the number of samples just done.
 
     Raises:
-        GradnetError: the store was made with another plan (the first field that differs
-            is named), does not fit the free space, or cannot be written;
-            rows have another shape or dtype than planned, or are not finite.
+        InvalidInputError: the store was made with another plan (the first field that
+            differs is named) or exceeds the free space; or rows have another shape or
+            dtype than planned, or are not finite.
+        GradnetError: the disk is full, or a file cannot be written.
         BusyError: another run is writing one of these shards.
     """
     files = open_location(location)
     found = _survey(files, plan, shards)
     if found.free_bytes is not None and found.bytes > found.free_bytes:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{location} has {readable_bytes(found.free_bytes)} free, the store needs "
             f"{readable_bytes(found.bytes)} more; free some space, or store fewer "
             "samples, labels or coordinates, or a smaller dtype"
@@ -212,14 +214,14 @@ def _write_shard(
     for chunk in make_rows(samples.start, samples.stop):
         count = _check_chunk(plan, chunk)
         if row + count > rows:
-            raise GradnetError(_wrong_number_of_rows(samples, row + count, rows))
+            raise InvalidInputError(_wrong_number_of_rows(samples, row + count, rows))
         for name, view in views.items():
             if not _copy(view[row : row + count], chunk[name]):
-                raise GradnetError(_not_finite(name, chunk))
+                raise InvalidInputError(_not_finite(name, chunk))
         row += count
         on_progress(count // plan.labels_per_sample)
     if row != rows:
-        raise GradnetError(_wrong_number_of_rows(samples, row, rows))
+        raise InvalidInputError(_wrong_number_of_rows(samples, row, rows))
     data = memory_of(buffer)[: rows * plan.row_bytes]
     header = shard_header(plan, number, zlib.crc32(data))
     files.write(shard_name(number), [header, data])
@@ -236,20 +238,20 @@ def _check_chunk(plan: StorePlan, chunk: Rows) -> int:
     """The number of rows, when everything has its shape and dtype."""
     if set(chunk) != set(plan.tensors):
         odd = sorted(set(chunk) ^ set(plan.tensors))
-        raise GradnetError(
+        raise InvalidInputError(
             f"rows must have {', '.join(plan.tensors)}; missing or unknown: "
             + ", ".join(odd)
         )
     count = len(chunk["index"])
     if count % plan.labels_per_sample:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{count} rows came at once, at {plan.labels_per_sample} labels a sample; "
             "make_rows must yield whole samples"
         )
     for name, (shape, dtype) in plan.tensors.items():
         given = chunk[name]
         if given.shape != (count, *shape) or given.dtype != dtype:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"{name} came as {tuple(given.shape)} of {given.dtype}, the plan has "
                 f"{(count, *shape)} of {dtype}"
             )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradnet.core.reproducibility import isolated_randomness
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Edit, certify, layer_of
 from gradnet.surgery.insert import check_exact
 from gradnet.surgery.placement import (
@@ -77,8 +77,8 @@ def deepen(
         exact: raise if the edit changes the network's function.
 
     Raises:
-        GradnetError: no such layer, no activation there, one that does not run exactly
-            once, other outputs, or (``exact``) it is not idempotent.
+        InvalidInputError: no such layer, no activation there, one that does not run
+            exactly once, other outputs, or (``exact``) it is not idempotent.
 
     Example:
         >>> import torch
@@ -116,9 +116,11 @@ def _new_layers(
 ) -> tuple[list[nn.Module], list[str] | None]:
     """What :func:`deepen` puts after an activation, and the names."""
     if kernel_size < 1:
-        raise GradnetError(f"a kernel of size {kernel_size} is none; pass 1, 3, 5, ...")
+        raise InvalidInputError(
+            f"a kernel of size {kernel_size} is none; pass 1, 3, 5, ..."
+        )
     if initialization not in ("identity", "random"):
-        raise GradnetError(
+        raise InvalidInputError(
             f"no initialization {initialization!r}; there are: identity, random"
         )
     weighted, norm = _before(model, name)
@@ -141,7 +143,7 @@ def _new_layers(
 
 def _check_idempotent(activation: nn.Module, name: str) -> None:
     if type(activation) not in IDEMPOTENT:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{type(activation).__name__} {name!r} changes its own output, so a layer "
             "after it cannot start as the identity; deepen after one of "
             f"{', '.join(kind.__name__ for kind in IDEMPOTENT)}, insert a residual "
@@ -165,7 +167,7 @@ def _activation_of(model: nn.Module, name: str) -> str:
             if not isinstance(next_layer, _BatchNorm):
                 break
     known = [n for n, m in model.named_modules() if type(m) in IDEMPOTENT]
-    raise GradnetError(
+    raise InvalidInputError(
         f"layer {name!r} ({type(layer).__name__}) is no activation and has none next "
         f"to it in an nn.Sequential; name one of: {', '.join(known) or 'none here'}, "
         "or use insert_block"
@@ -211,7 +213,7 @@ def _weighted_layer(
             return nn.Linear(shape[1], shape[1], bias=bias)
         if kind is not None and isinstance(producer, kind):
             return kind(shape[1], shape[1], kernel_size, padding="same", bias=bias)
-    raise GradnetError(
+    raise InvalidInputError(
         f"layer {name!r} gives {shape}, which is neither (N, D) nor what a convolution "
         "made, so it is unclear what to put there; use insert_block"
     )
@@ -244,7 +246,7 @@ def _normalization(
     if not calibrate:
         return norm
     if passing.numel() == passing.shape[1]:
-        raise GradnetError(
+        raise InvalidInputError(
             "the probe has one value of each channel, which is too few to calibrate "
             "BatchNorm; pass more samples"
         )

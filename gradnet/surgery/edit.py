@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.core.flops import count_parameters, forward_flops
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def certify(
         probe: inputs ``(N, ...)`` of both.
 
     Raises:
-        GradnetError: the new network fails on the probe batch.
+        InvalidInputError: the new network fails on the probe batch.
     """
     old_logits = _logits(before, probe)
     try:
@@ -140,7 +140,9 @@ def certify(
         flops = forward_flops(before, probe), forward_flops(model, probe)
     except (RuntimeError, AttributeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise GradnetError(f"the edited network fails on the probe: {reason}") from None
+        raise InvalidInputError(
+            f"the edited network fails on the probe: {reason}"
+        ) from None
     copied: list[str] = []
     split: list[str] = []
     created: list[str] = []
@@ -190,16 +192,16 @@ def layer_of(model: nn.Module, name: str, wanted: tuple[type, ...] = ()) -> nn.M
         wanted: the types that it may have; empty for any.
 
     Raises:
-        GradnetError: there is none, or it is of another type.
+        InvalidInputError: there is none, or it is of another type.
     """
     layers = dict(model.named_modules())
     if name not in layers or not name:
         known = [n for n, m in layers.items() if n and isinstance(m, wanted or object)]
         listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-        raise GradnetError(f"the network has no layer {name!r}; it has: {listed}")
+        raise InvalidInputError(f"the network has no layer {name!r}; it has: {listed}")
     if wanted and not isinstance(layers[name], wanted):
         kinds = ", ".join(kind.__name__ for kind in wanted)
-        raise GradnetError(
+        raise InvalidInputError(
             f"layer {name!r} is a {type(layers[name]).__name__}; name one of {kinds}"
         )
     return layers[name]

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Edit, certify, layer_of
 from gradnet.surgery.placement import (
     is_plain_sequential,
@@ -32,16 +32,16 @@ def insert_block(
     Args:
         model: not modified.
         after: the layer, as ``named_modules`` gives it.
-        block: what a copy is inserted of, in the network's mode and in the type and on
-            the device of what passes; it must keep the shape of that.
-        probe: inputs ``(N, ...)`` of the network, to try it on.
+        block: the block, which is copied and takes the network's mode and the dtype and
+            device of the layer's output, whose shape it must keep.
+        probe: inputs ``(N, ...)`` of the network, on which the edit is checked.
         name: of the block among its siblings; default: the next number among numbers,
             else after its class.
-        exact: raise for a block that changes the network's function.
+        exact: raise if the block changes the network's function.
 
     Raises:
-        GradnetError: no such layer, it runs more than once or gives no tensor, the name
-            is taken, or the block changes the shape or (``exact``) the function.
+        InvalidInputError: no such layer, it runs more than once or gives no tensor, the
+            name is taken, or the block changes the shape or (``exact``) the function.
 
     Example:
         >>> import torch
@@ -76,19 +76,19 @@ def append_block(
     Args:
         model: not modified.
         container: the ``nn.Sequential``; ``""`` is the network itself.
-        block: see :func:`insert_block`; so are the others.
+        block: see :func:`insert_block`.
         probe: inputs ``(N, ...)`` of the network.
         name: of the block among its siblings.
-        exact: raise for a block that changes the network's function.
+        exact: raise if the block changes the network's function.
 
     Raises:
-        GradnetError: as :func:`insert_block` does, or the container is no plain
+        InvalidInputError: as :func:`insert_block` does, or the container is no plain
             ``nn.Sequential``.
     """
     edited = copy.deepcopy(model)
     parent = layer_of(edited, container, (nn.Sequential,)) if container else edited
     if not is_plain_sequential(parent):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{container or 'the network'!r} is a {type(parent).__name__}, which does "
             "not just run its layers in turn; name an nn.Sequential, or use "
             "insert_block"
@@ -103,22 +103,21 @@ def append_block(
 
 
 def zero_last_layer(branch: nn.Module) -> nn.Module:
-    """Let a residual branch ``F`` of ``x + F(x)`` start as zero, in place.
+    """Make the residual branch ``F`` of ``x + F(x)`` output zero, in place.
 
-    The weight and the bias of its last layer with parameters become zero; the others
-    stay unchanged, for with two layers at zero neither would ever get a gradient.
-    "Last" is the order in which the layers were registered, so give the branch alone:
-    a shortcut that has parameters of its own would count too.
+    Only the weight and bias of its last layer with parameters become zero: with two
+    layers at zero neither would ever get a gradient. "Last" refers to the order of
+    registration, so pass the branch alone: a shortcut with parameters would count too.
 
     Args:
-        branch: the branch, or a residual block whose only parameters are its branch's.
+        branch: the branch, or a residual block with no parameters outside its branch.
 
     Returns:
         The same module.
 
     Raises:
-        GradnetError: it has no parameters, or its last layer is none that multiplies
-            by a weight and adds a bias.
+        InvalidInputError: it has no parameters, or its last layer is not one that
+            multiplies by a weight and adds a bias.
     """
     layers = [
         layer
@@ -126,13 +125,14 @@ def zero_last_layer(branch: nn.Module) -> nn.Module:
         if next(layer.parameters(recurse=False), None) is not None
     ]
     if not layers:
-        raise GradnetError(f"{_kind(branch)} has no parameters that could be zeroed")
+        raise InvalidInputError(f"{_kind(branch)} has no parameters to set to zero")
     parameters = dict(layers[-1].named_parameters(recurse=False))
     if not parameters.keys() <= {"weight", "bias"} or isinstance(layers[-1], nn.PReLU):
-        raise GradnetError(
+        raise InvalidInputError(
             f"the last layer with parameters of {_kind(branch)} is a "
-            f"{_kind(layers[-1])}, which zeros do not silence; let it end in a "
-            "convolution, a linear layer or a normalization with a weight"
+            f"{_kind(layers[-1])}, whose output zero parameters do not make zero; "
+            "let it end in a convolution, a linear layer or a normalization with a "
+            "weight"
         )
     for parameter in parameters.values():
         nn.init.zeros_(parameter)
@@ -143,12 +143,12 @@ def check_exact(edit: Edit, what: str, where: str, remedy: str) -> None:
     """Raise for an edit that changes the logits by more than rounding.
 
     Raises:
-        GradnetError: it names the new layers, the change and the remedy.
+        InvalidInputError: the message names the new layers, the change and the remedy.
     """
     dtypes = {p.dtype for p in edit.before.parameters()}
     tolerance = 1e-10 if dtypes == {torch.float64} else 1e-5
     if not edit.certificate.preserves(tolerance):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{what} at {where or 'the end'!r} changes the logits by "
             f"{edit.certificate.largest_difference:.2g} on the probe; {remedy}, or "
             "pass exact=False"
@@ -156,19 +156,19 @@ def check_exact(edit: Edit, what: str, where: str, remedy: str) -> None:
 
 
 def _fitting(block: nn.Module, passing: Tensor, model: nn.Module) -> nn.Module:
-    """A copy of the block for what passes, which it must not change in shape."""
+    """A copy of the block, checked to keep the shape of its input ``passing``."""
     new = copy.deepcopy(block).to(passing.device, passing.dtype)
     try:
         with torch.no_grad():
             shape = getattr(new.eval()(passing.clone()), "shape", None)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise GradnetError(
+        raise InvalidInputError(
             f"{_kind(block)} fails on an input {tuple(passing.shape)}: {reason}"
         ) from None
     if shape != passing.shape:
         shown = tuple(shape) if shape is not None else "no tensor"
-        raise GradnetError(
+        raise InvalidInputError(
             f"{_kind(block)} makes {shown} of {tuple(passing.shape)}; a block that is "
             "inserted must keep the shape"
         )

@@ -1,8 +1,8 @@
-"""Weights that stay deleted: masks that no training step, momentum or decay undoes.
+"""Masks that keep deleted weights at zero through training, momentum and decay.
 
-A masked weight is a parametrization of torch: the optimizer trains the original, the
-layer computes with the original times its mask, and the mask is a buffer, so it is in
-the ``state_dict``.
+A masked weight is a ``torch.nn.utils.parametrize`` parametrization: the optimizer
+trains the original, the layer uses the original times its mask, and the mask is a
+buffer, so that it is saved in the ``state_dict``.
 """
 
 import copy
@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from gradnet.core.flops import count_parameters
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 class Mask(nn.Module):
@@ -35,24 +35,24 @@ class Mask(nn.Module):
         return weight * self.kept
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """What to train: deleted entries start from zero, and without gradient stay."""
+        """The original: deleted entries start at zero, and get no gradient."""
         return weight * self.kept
 
 
 def prunable_weights(model: nn.Module) -> list[str]:
-    """The weights of linear and convolutional layers, without biases and norms.
+    """Names of the weights of linear and convolutional layers, without biases.
 
     Args:
         model: masked or not; the names are those without masks.
 
     Raises:
-        GradnetError: there are none.
+        InvalidInputError: there are none.
     """
     layers = model.named_modules()
     names = [f"{n}.weight".lstrip(".") for n, m in layers if _has_weight(m)]
     if not names:
         kind = type(model).__name__
-        raise GradnetError(f"{kind} has no linear or convolutional layer to prune")
+        raise InvalidInputError(f"{kind} has no linear or convolutional layer to prune")
     return names
 
 
@@ -142,7 +142,7 @@ def _mask_of(model: nn.Module, name: str) -> Mask | None:
         return None
     mask = layer.get_submodule("parametrizations.weight.0")
     if not isinstance(mask, Mask):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name} has a parametrization of another kind, {type(mask).__name__}; "
             "remove it before pruning"
         )

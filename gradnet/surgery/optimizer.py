@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Edit, Origin
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=torch.optim.Optimizer)
@@ -49,7 +49,8 @@ def transfer_optimizer(optimizer: AnyOptimizer, edit: Edit) -> AnyOptimizer:
         edit: what was done.
 
     Raises:
-        GradnetError: another optimizer, one of another network, or nothing to train.
+        InvalidInputError: another optimizer, one of another network, or nothing to
+            train.
 
     Example:
         >>> import torch
@@ -64,7 +65,7 @@ def transfer_optimizer(optimizer: AnyOptimizer, edit: Edit) -> AnyOptimizer:
     """
     kind = type(optimizer)
     if kind not in POWERS:
-        raise GradnetError(
+        raise InvalidInputError(
             f"the state of {kind.__name__} cannot be carried over an edit; use one of "
             f"{', '.join(known.__name__ for known in POWERS)}, or make a new optimizer"
         )
@@ -85,7 +86,7 @@ def transfer_optimizer(optimizer: AnyOptimizer, edit: Edit) -> AnyOptimizer:
                 state[parameter] = _carried(old, origin, POWERS[kind])
         groups[latest.get(is_weight, -1)].append((name, parameter))
     if not any(groups):
-        raise GradnetError("nothing in the edited network requires a gradient")
+        raise InvalidInputError("nothing in the edited network requires a gradient")
     new = _same_settings(optimizer, groups)
     new.state.update(state)
     return new
@@ -102,7 +103,7 @@ def _groups_by_source(
     }
     named = list(before.named_parameters(remove_duplicate=False))
     if not group_of.keys() <= {id(parameter) for _, parameter in named}:
-        raise GradnetError(
+        raise InvalidInputError(
             "the optimizer has parameters that are not of the network before the edit; "
             "pass the optimizer that trained that network"
         )

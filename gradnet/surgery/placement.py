@@ -1,4 +1,4 @@
-"""Places in a network: what passes there, and new layers put there under new names."""
+"""Insert layers into a module tree: the output there, free names, and origins."""
 
 import copy
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gradnet.core.evaluation_mode import layerwise_attention
 from gradnet.core.reproducibility import isolated_randomness
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Origin
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -17,7 +17,7 @@ WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def output_of(
     model: nn.Module, name: str, probe: Tensor, training: bool = False
 ) -> tuple[Tensor, nn.Module | None]:
-    """What a layer gives on a batch, and the weighted layer that ran last before it.
+    """A layer's output on a batch, and the last weighted layer that ran before it.
 
     Args:
         model: not modified.
@@ -26,8 +26,8 @@ def output_of(
         training: run it in training mode (without dropout), not in evaluation mode.
 
     Raises:
-        GradnetError: the network fails on the batch, or the layer does not run exactly
-            once or gives no tensor.
+        InvalidInputError: the network fails on the batch, or the layer does not run
+            exactly once or gives no tensor.
     """
     clone = copy.deepcopy(model)
     if not training or not clone.training:
@@ -36,7 +36,7 @@ def output_of(
     weighted: list[nn.Module] = []
 
     def record(layer: nn.Module, _: object, output: object) -> None:
-        # A copy: later layers may work in place.
+        # Cloned, because later layers may modify it in place.
         outputs.append(output.clone() if isinstance(output, Tensor) else output)
 
     def remember(layer: nn.Module, _: object) -> None:
@@ -54,16 +54,16 @@ def output_of(
             clone(probe)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise GradnetError(f"the network fails on the probe: {reason}") from None
+        raise InvalidInputError(f"the network fails on the probe: {reason}") from None
     if len(outputs) != 1:
-        raise GradnetError(
-            f"layer {name!r} runs {len(outputs)} times in one pass, so nothing can "
-            "come after it once; give each use a layer of its own, or name another"
+        raise InvalidInputError(
+            f"layer {name!r} runs {len(outputs)} times in one pass, so that a layer "
+            "after it would too; use a separate layer for each call"
         )
     if not isinstance(outputs[0], Tensor):
-        raise GradnetError(
-            f"layer {name!r} gives a {type(outputs[0]).__name__}, not a tensor; name a "
-            "layer inside it"
+        raise InvalidInputError(
+            f"layer {name!r} returns a {type(outputs[0]).__name__}, not a tensor; name "
+            "a layer inside it"
         )
     return outputs[0], weighted[-1] if weighted else None
 
@@ -74,27 +74,27 @@ def place_after(
     layers: Sequence[nn.Module],
     names: Sequence[str] | None = None,
 ) -> dict[str, Origin]:
-    """Put layers after a layer, in place.
+    """Insert layers after a layer, in place.
 
     Args:
-        model: it changes.
-        after: the layer.
-        layers: the new ones, in their order.
-        names: theirs; default: after their classes, or, where the siblings are 0, 1,
-            2, ..., such numbers for all of them.
+        model: modified in place.
+        after: name of the layer.
+        layers: the new layers, in order.
+        names: their names; default: derived from their classes, or, if the siblings are
+            called 0, 1, 2, ..., numbers for all of them.
 
     Returns:
-        The origins of the parameters and buffers, which may have other names now.
+        The origins of the parameters and buffers, which may have new names.
 
     Raises:
-        GradnetError: a name is taken or cannot be one.
+        InvalidInputError: a name is taken or invalid.
     """
     before = _names(model)
     path, _, local = after.rpartition(".")
     parent = model.get_submodule(path)
     if is_plain_sequential(parent):
-        place = list(parent._modules).index(local) + 1
-        _insert_siblings(parent, place, layers, names)
+        index = list(parent._modules).index(local) + 1
+        _insert_siblings(parent, index, layers, names)
     else:
         wrapped = nn.Sequential().train(parent.training)
         wrapped.add_module("0" if local.isdigit() else local, getattr(parent, local))
@@ -106,7 +106,7 @@ def place_after(
 def place_at_the_end(
     model: nn.Module, container: str, layer: nn.Module, name: str | None
 ) -> dict[str, Origin]:
-    """The same at the end of an ``nn.Sequential``, which may be empty."""
+    """Like :func:`place_after`, at the end of an ``nn.Sequential``, maybe empty."""
     before = _names(model)
     parent = model.get_submodule(container)
     names = None if name is None else [name]
@@ -138,7 +138,7 @@ def fresh_names(wanted: Sequence[str], taken: Sequence[str]) -> list[str]:
 
 def _insert_siblings(
     parent: nn.Module,
-    place: int,
+    start: int,
     layers: Sequence[nn.Module],
     names: Sequence[str] | None,
 ) -> None:
@@ -146,9 +146,9 @@ def _insert_siblings(
     taken = [name for name, _ in old]
     for name in names or ():
         if name in taken or "." in name or not name or hasattr(parent, name):
-            raise GradnetError(
-                f"a new layer cannot be called {name!r}: the name is taken or no name "
-                f"of a layer; there are: {', '.join(taken)}"
+            raise InvalidInputError(
+                f"a new layer cannot be called {name!r}: the name is taken or not "
+                f"valid for a layer; there are: {', '.join(taken)}"
             )
     numbered = names is None and is_numbered(parent)
     if names is None:
@@ -156,7 +156,7 @@ def _insert_siblings(
         for layer in layers:
             names += fresh_names([type(layer).__name__.lower()], [*taken, *names])
     new = list(zip(names, layers, strict=True))
-    children = [*old[:place], *new, *old[place:]]
+    children = [*old[:start], *new, *old[start:]]
     for name in taken:
         delattr(parent, name)
     for index, (name, child) in enumerate(children):

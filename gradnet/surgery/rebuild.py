@@ -21,12 +21,12 @@ def group_origins(
     sources: Tensor,
     shares: Tensor | None = None,
 ) -> dict[str, Origin]:
-    """Where all entries come from once a group's channels are others.
+    """The origins of all entries after the channels of a group have changed.
 
     Args:
         model: the old network.
-        group: what changes together.
-        sources: ``(new width,)``, the old channel of each new one, -1 for none.
+        group: the channels, which change together.
+        sources: ``(new width,)``, the old channel of each new one, or -1.
         shares: ``(new width,)``, what outgoing weights are multiplied by, and by the
             chain rule the gradients of what makes the channels.
     """
@@ -62,14 +62,14 @@ def spread(
     size: int,
     rest: float = 1,
 ) -> Tensor:
-    """Values of the new channels at their new indices along a dimension.
+    """Per-channel values laid out along a dimension of a tensor.
 
     Args:
-        places: where the channels lie along it, by offset.
-        width: the number of channels before.
+        places: where the channels are along the old dimension, by offset.
+        width: the old number of channels.
         values: ``(new width,)``.
-        size: of the dimension, before.
-        rest: the value elsewhere.
+        size: the old size of the dimension.
+        rest: the value at all other indices.
     """
     others = torch.full((size,), rest, dtype=values.dtype)
     return _joined(
@@ -108,15 +108,15 @@ def rebuild(
     origins: Mapping[str, Origin],
     seed: int = 0,
 ) -> nn.Module:
-    """A network like another, with other channels, which shares no memory with it.
+    """A copy of a network with another number of channels; no memory is shared.
 
     Args:
         model: the old network.
-        group: what changes.
+        group: the channels to change.
         width: the new number of channels.
         origins: of :func:`group_origins`.
-        seed: for the entries without a source, which are drawn as a fresh layer of the
-            new size draws them.
+        seed: for the entries without a source, which are initialized like a fresh layer
+            of the new size.
     """
     rebuilt = copy.deepcopy(model)
     for (name, dimension), places in group.by_dimension().items():
@@ -152,7 +152,7 @@ def _resize(layer: nn.Module, role: Role, dimension: int, change: int) -> None:
 
 @torch.no_grad()
 def _refill(layer: nn.Module, name: str, origins: Mapping[str, Origin]) -> None:
-    """Put the new entries in the place of the old, then draw those without a source."""
+    """Replace the entries by the new ones, then initialize those without a source."""
     created = {}
     for leaf, old in layer.state_dict().items():
         origin = origins[f"{name}.{leaf}"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.groups import channel_group
 from gradnet.surgery.edit import Edit, certify
 from gradnet.surgery.rebuild import group_origins, rebuild
@@ -25,8 +25,8 @@ def remove_units(
         probe: inputs ``(N, ...)``, for the shapes and the certificate.
 
     Raises:
-        GradnetError: no such layer or unit, none would be left, a network that cannot
-            be traced, or something in it that fixes the number of units.
+        InvalidInputError: no such layer or unit, none would be left, a network that
+            cannot be traced, or something in it that fixes the number of units.
 
     Example:
         >>> import torch
@@ -39,14 +39,16 @@ def remove_units(
     group = channel_group(model, layer, probe, exact=False)
     wrong = [unit for unit in units if not 0 <= unit < group.width]
     if wrong:
-        raise GradnetError(
+        raise InvalidInputError(
             f"layer {layer!r} has no unit {wrong[0]}; its units are 0 to "
             f"{group.width - 1}"
         )
     if len(set(units)) < len(units):
-        raise GradnetError(f"a unit of layer {layer!r} is named twice; name each once")
+        raise InvalidInputError(
+            f"a unit of layer {layer!r} is named twice; name each once"
+        )
     if len(units) == group.width:
-        raise GradnetError(
+        raise InvalidInputError(
             f"all {group.width} units of layer {layer!r} would go; keep one at least"
         )
     gone = set(units)

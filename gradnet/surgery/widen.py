@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.core.reproducibility import make_generator
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.groups import ChannelGroup, channel_group
 from gradnet.surgery.edit import Edit, certify
 from gradnet.surgery.rebuild import group_origins, rebuild, spread
@@ -52,8 +52,8 @@ def widen(
             tells the difference.
 
     Raises:
-        GradnetError: no such layer, a width that is not larger, a network that cannot
-            be traced, or something in it that fixes the number of units.
+        InvalidInputError: no such layer, a width that is not larger, a network that
+            cannot be traced, or something in it that fixes the number of units.
 
     Example:
         >>> import torch
@@ -69,7 +69,7 @@ def widen(
     split = initialization == "split"
     group = channel_group(model, layer, probe, exact=exact and split)
     if width <= group.width:
-        raise GradnetError(
+        raise InvalidInputError(
             f"layer {layer!r} has {group.width} units, and {width} are no more; "
             "remove_units makes it narrower"
         )
@@ -94,9 +94,11 @@ def widen(
 def _check_arguments(initialization: str, noise: float) -> None:
     if initialization not in get_args(Initialization):
         known = ", ".join(get_args(Initialization))
-        raise GradnetError(f"no initialization {initialization!r}; there are: {known}")
+        raise InvalidInputError(
+            f"no initialization {initialization!r}; there are: {known}"
+        )
     if noise < 0 or (noise and initialization != "split"):
-        raise GradnetError(
+        raise InvalidInputError(
             f"noise {noise} is not possible; give 0 or more, and above 0 only with "
             "initialization='split', which makes copies"
         )
@@ -144,7 +146,7 @@ def _check_exact(edit: Edit, layer: str, probe: Tensor) -> None:
     dtype = probe.dtype if probe.is_floating_point() else torch.float32
     # Far above rounding, that of TensorFloat-32 too, and far below a true dependence.
     if not edit.certificate.preserves(torch.finfo(dtype).eps ** (1 / 3)):
-        raise GradnetError(
+        raise InvalidInputError(
             f"widening layer {layer!r} moves a logit by "
             f"{edit.certificate.largest_difference:.2g}, so something in the network "
             "depends on the number of its units; exact=False allows that"

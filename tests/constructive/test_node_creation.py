@@ -14,7 +14,7 @@ from gradnet.constructive.node_creation import (
     node_creation,
 )
 from gradnet.data.toy_problems import classic_problem
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 XOR = classic_problem("xor")
 QUICK = NodeCreationSettings(window=20, threshold=0.5, max_units=4, max_sweeps=90)
@@ -236,12 +236,12 @@ def test_all_trials_are_solved_by_at_most_three_units_above_the_least(name, leas
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(GradnetError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         NodeCreationSettings(**changes)
 
 
 def test_patterns_that_do_not_fit_are_refused():
-    with pytest.raises(GradnetError, match="do not fit"):
+    with pytest.raises(InvalidInputError, match="do not match"):
         node_creation(XOR.inputs, XOR.targets[:3])
-    with pytest.raises(GradnetError, match="nothing to learn"):
+    with pytest.raises(InvalidInputError, match="nothing to learn"):
         node_creation(XOR.inputs, XOR.targets, seeds=[])

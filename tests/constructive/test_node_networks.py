@@ -20,7 +20,7 @@ def learners(units, seed=0):
 
     made = Learners.without_units(draw(len(units), K), D)
     for _ in range(max(units)):
-        made = made.with_room()
+        made = made.with_spare_unit()
     made.outgoing_steps[:, 0] = draw(len(units), K)
     for place, count in enumerate(units):
         for unit in range(1, count + 1):
@@ -97,40 +97,40 @@ def test_the_bias_stays_one_and_missing_units_stay_nothing():
 def test_room_changes_nothing():
     made = learners([2, 3])
     inputs, _ = samples(4)
-    roomy = made.with_room()
-    assert roomy.scale.shape[1] == made.scale.shape[1] + 1
-    torch.testing.assert_close(roomy(inputs), made(inputs), rtol=0, atol=1e-15)
+    padded = made.with_spare_unit()
+    assert padded.scale.shape[1] == made.scale.shape[1] + 1
+    torch.testing.assert_close(padded(inputs), made(inputs), rtol=0, atol=1e-15)
 
 
 @given(st.lists(st.floats(-1 / 6, 1 / 6), min_size=K, max_size=K))
 def test_a_new_unit_moves_outputs_by_no_more_than_its_outgoing_weights(outgoing):
     made = learners([2])
     inputs, _ = samples(6)
-    before, roomy = made(inputs), made.with_room()
+    before, padded = made(inputs), made.with_spare_unit()
     sent = torch.tensor(outgoing, dtype=torch.float64)
-    roomy.put(0, 3, (torch.full((1 + D,), 0.1), sent), freezes=False)
-    change = (roomy(inputs) - before).abs()
+    padded.put(0, 3, (torch.full((1 + D,), 0.1), sent), freezes=False)
+    change = (padded(inputs) - before).abs()
     assert (change <= sent.abs() + 1e-15).all()
     if not sent.any():
-        assert torch.equal(roomy(inputs), before)
+        assert torch.equal(padded(inputs), before)
 
 
 @pytest.mark.parametrize("freezes", [False, True])
 def test_old_weights_stay_and_a_new_unit_begins_without_momentum(freezes):
     made = learners([2, 2])
     before = made.each(torch.clone)
-    roomy = made.with_room()
-    roomy.put(1, 3, (torch.full((1 + D,), 0.1), torch.full((K,), 0.2)), freezes)
+    padded = made.with_spare_unit()
+    padded.put(1, 3, (torch.full((1 + D,), 0.1), torch.full((K,), 0.2)), freezes)
     for name in ("incoming", "outgoing", "outgoing_steps"):
-        assert torch.equal(getattr(roomy, name)[:, :3], getattr(before, name))
-    steps = roomy.incoming_steps
+        assert torch.equal(getattr(padded, name)[:, :3], getattr(before, name))
+    steps = padded.incoming_steps
     assert torch.equal(steps[0, :3], before.incoming_steps[0])
     assert torch.equal(steps[1, :3], before.incoming_steps[1] * (not freezes))
-    assert not steps[1, 3].any() and not roomy.outgoing_steps[1, 3].any()
+    assert not steps[1, 3].any() and not padded.outgoing_steps[1, 3].any()
 
 
 def test_frozen_units_keep_every_bit_while_all_outgoing_weights_learn():
-    made = learners([2, 2]).with_room()
+    made = learners([2, 2]).with_spare_unit()
     made.put(0, 3, (torch.full((1 + D,), 0.1), torch.full((K,), 0.2)), freezes=True)
     before = made.each(torch.clone)
     inputs, targets = samples(5)

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from gradnet.constructive.trial_samples import check_samples
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @pytest.mark.parametrize(
     ("inputs", "targets", "seeds", "message"),
     [
-        ((4, 2), (3, 1), [0], r"inputs \(4, 2\) and targets \(3, 1\) do not fit"),
+        ((4, 2), (3, 1), [0], r"inputs \(4, 2\) and targets \(3, 1\) do not match"),
         ((4,), (4, 1), [0], r"give \(N, D\) and \(N, K\)"),
         ((4, 2), (4,), [0], r"give \(N, D\) and \(N, K\)"),
         ((0, 2), (0, 1), [0], "nothing to learn"),
@@ -19,5 +19,5 @@ from gradnet.errors import GradnetError
 )
 def test_what_cannot_be_learned_is_refused(inputs, targets, seeds, message):
     check_samples(torch.ones(4, 2), torch.ones(4, 1), [0])
-    with pytest.raises(GradnetError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         check_samples(torch.ones(inputs), torch.ones(targets), seeds)

@@ -14,7 +14,7 @@ from gradnet.curvature.diagonal import (
     hessian_matrix,
 )
 from gradnet.curvature.lecun1990 import recursive_diagonal
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 X = torch.randn(6, 1, 6, 6, dtype=torch.float64, generator=torch.manual_seed(1))
 Y = torch.arange(6) % 3
@@ -147,9 +147,9 @@ def test_each_kind_by_its_name(error):
         torch.testing.assert_close(
             curvature_diagonal(model, X, Y, kind, error), expected
         )
-    with pytest.raises(GradnetError, match="no curvature 'fisher'"):
+    with pytest.raises(InvalidInputError, match="no curvature 'fisher'"):
         curvature_diagonal(model, X, Y, "fisher", error)
-    with pytest.raises(GradnetError, match="call model.eval"):
+    with pytest.raises(InvalidInputError, match="call model.eval"):
         hessian_diagonal(model.train(), X, Y, error)
 
 

@@ -88,7 +88,9 @@ def test_what_is_no_first_network_is_named_with_the_difference():
     start = replay(tiny("net2wider"), 0, 1, PROBE, 10)
     with pytest.raises(GradnetError, match="Cornet cannot begin with this MLP: .* is"):
         replay(tiny("cornet"), 0, 0, PROBE, 10, start=start)
-    with pytest.raises(GradnetError, match="goes on with what cascade-correlation"):
+    with pytest.raises(
+        GradnetError, match="can only continue from an unpruned Cascade"
+    ):
         replay(tiny("cascade-correlation"), 0, 0, PROBE, 10, start=start)
     with pytest.raises(GradnetError, match="a checkpoint and a grown network"):
         method = replace(tiny("net2wider"), checkpoint="x.pt")

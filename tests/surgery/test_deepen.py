@@ -10,7 +10,7 @@ from reference import assert_same
 from torch import Tensor, nn
 
 from gradnet.core.torchvision import import_torchvision
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models import build_model
 from gradnet.surgery.deepen import deepen
 from gradnet.surgery.edit import Edit
@@ -142,7 +142,9 @@ def test_even_kernels_have_their_centre_before_the_middle() -> None:
 def test_other_activations_are_refused(activation: nn.Module, dimensions: int) -> None:
     model, x = network(dimensions, activation), probe_of(dimensions)
     name = type(activation).__name__
-    with pytest.raises(GradnetError, match=f"^{name} 'phi' changes its own.*exact=Fal"):
+    with pytest.raises(
+        InvalidInputError, match=f"^{name} 'phi' changes its own.*exact=Fal"
+    ):
         deepen(model, "phi", probe=x)
     edit = deepen(model, "phi", probe=x, exact=False)
     assert edit.certificate.largest_difference > 1e-4
@@ -179,7 +181,7 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize(
     ("model", "after", "reason"),
     [
-        (Reusing(), "relu", "'relu' runs 2 times.*layer of its own"),
+        (Reusing(), "relu", "'relu' runs 2 times.*a separate layer"),
         (Reusing(), "unused", "'unused' runs 0 times"),
         (Reusing(), "a", "'a' .Linear. is no activation and has none.*relu"),
         (Reusing(), "c", "no layer 'c'"),
@@ -193,17 +195,17 @@ def test_impossible_places_are_refused(
     model: nn.Module, after: str, reason: str
 ) -> None:
     x = probe_of(0) if not isinstance(model, Tokens) else probe_of(1)
-    with pytest.raises(GradnetError, match=reason):
+    with pytest.raises(InvalidInputError, match=reason):
         deepen(model.double(), after, probe=x)
 
 
 def test_impossible_settings_are_refused() -> None:
     model, x = network(2, nn.ReLU()), probe_of(2)
-    with pytest.raises(GradnetError, match="size 0 is none"):
+    with pytest.raises(InvalidInputError, match="size 0 is none"):
         deepen(model, "phi", probe=x, kernel_size=0)
-    with pytest.raises(GradnetError, match="no initialization 'zero'"):
+    with pytest.raises(InvalidInputError, match="no initialization 'zero'"):
         deepen(model, "phi", probe=x, initialization="zero")  # type: ignore[arg-type]
-    with pytest.raises(GradnetError, match="one value of each channel"):
+    with pytest.raises(InvalidInputError, match="one value of each channel"):
         deepen(network(0, nn.ReLU()), "phi", probe=x[:1, :, 0, 0], batch_norm=True)
 
 
@@ -230,7 +232,9 @@ def test_names_stay_unique_and_in_order_when_it_is_done_again() -> None:
     edited = model
     for after in ("first", "first", "phi_deeper", "norm_deeper", "first_deeper3"):
         if after.startswith("norm"):
-            with pytest.raises(GradnetError, match="'norm_deeper' .BatchNorm2d. is no"):
+            with pytest.raises(
+                InvalidInputError, match="'norm_deeper' .BatchNorm2d. is no"
+            ):
                 deepen(edited, after, probe=x)
         else:
             edited = deepen(edited, after, probe=x).model
@@ -300,7 +304,7 @@ def test_resnet_of_torchvision_gets_a_deeper_stem() -> None:
     assert edit.model.get_submodule("relu").training is False
     again = deepen(edit.model, "relu.relu_deeper", probe=x)
     assert again.certificate.preserves(1e-5)
-    with pytest.raises(GradnetError, match="'layer1.0.relu' runs 2 times"):
+    with pytest.raises(InvalidInputError, match="'layer1.0.relu' runs 2 times"):
         deepen(model, "layer1.0.relu", probe=x)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gradnet.core.flops import count_parameters
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Certificate, Origin, certify, layer_of, unchanged
 
 
@@ -164,7 +164,9 @@ def test_measuring_leaves_modes_and_statistics_alone():
 def test_a_network_that_fails_on_the_probe_is_refused():
     broken = small()
     broken[3] = nn.Linear(9, 2).double()
-    with pytest.raises(GradnetError, match="edited network fails on the probe: mat1"):
+    with pytest.raises(
+        InvalidInputError, match="edited network fails on the probe: mat1"
+    ):
         certify(small(), broken, {}, PROBE)
 
 
@@ -192,16 +194,16 @@ def test_a_layer_is_found_by_its_name():
 
 def test_a_missing_layer_is_told_with_those_that_are_there():
     message = "no layer '9'; it has: 0, 3"
-    with pytest.raises(GradnetError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         layer_of(small(), "9", (nn.Linear,))
-    with pytest.raises(GradnetError, match="no layer ''; it has: 0, 1, 2, 3"):
+    with pytest.raises(InvalidInputError, match="no layer ''; it has: 0, 1, 2, 3"):
         layer_of(small(), "")
     many = nn.Sequential(*(nn.ReLU() for _ in range(25)))
-    with pytest.raises(GradnetError, match=r"18, 19, \.\.\.$"):
+    with pytest.raises(InvalidInputError, match=r"18, 19, \.\.\.$"):
         layer_of(many, "x")
 
 
 def test_a_layer_of_another_type_is_told_with_the_types_wanted():
     message = "layer '1' is a BatchNorm1d; name one of Linear, Conv2d"
-    with pytest.raises(GradnetError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         layer_of(small(), "1", (nn.Linear, nn.Conv2d))

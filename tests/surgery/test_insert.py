@@ -10,7 +10,7 @@ from reference import assert_same
 from torch import Tensor, nn
 
 from gradnet.core.torchvision import import_torchvision
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models import build_model
 from gradnet.surgery.insert import append_block, insert_block, zero_last_layer
 
@@ -92,9 +92,11 @@ def test_block_takes_the_type_and_the_mode_of_the_network() -> None:
 def test_block_that_is_no_identity_is_refused_unless_that_is_meant() -> None:
     model, x = small(), inputs()
     block = Residual(nn.Linear(4, 4))
-    with pytest.raises(GradnetError, match="Residual at '1' changes.*zero_last_layer"):
+    with pytest.raises(
+        InvalidInputError, match="Residual at '1' changes.*zero_last_layer"
+    ):
         insert_block(model, "1", block, probe=x)
-    with pytest.raises(GradnetError, match="Residual at 'the end' changes"):
+    with pytest.raises(InvalidInputError, match="Residual at 'the end' changes"):
         append_block(model, "", Residual(nn.Linear(2, 2)), probe=x)
     edit = insert_block(model, "1", block, probe=x, exact=False)
     assert edit.certificate.largest_difference > 1e-3
@@ -104,7 +106,9 @@ def test_activation_after_the_sum_is_no_identity_on_signed_inputs() -> None:
     model, x = small(), inputs()
     block = linear_block(4, activation=True)
     assert insert_block(model, "1", block, probe=x).certificate.preserves(1e-10)
-    with pytest.raises(GradnetError, match="no activation after the sum.*both signs"):
+    with pytest.raises(
+        InvalidInputError, match="no activation after the sum.*both signs"
+    ):
         insert_block(model, "2", block, probe=x)
 
 
@@ -124,7 +128,7 @@ def test_activation_after_the_sum_is_no_identity_on_signed_inputs() -> None:
 def test_impossible_insertions_are_refused(
     after: str, block: nn.Module, name: str | None, reason: str
 ) -> None:
-    with pytest.raises(GradnetError, match=reason):
+    with pytest.raises(InvalidInputError, match=reason):
         insert_block(small(), after, block, probe=inputs(), name=name)
 
 
@@ -159,9 +163,13 @@ class Reversed(nn.Sequential):
 
 def test_only_a_sequential_that_is_one_can_be_appended_to() -> None:
     model, x = Reversed(nn.Linear(4, 2), nn.Linear(3, 4)).double(), inputs()
-    with pytest.raises(GradnetError, match="'the network' is a Reversed.*insert_block"):
+    with pytest.raises(
+        InvalidInputError, match="'the network' is a Reversed.*insert_block"
+    ):
         append_block(model, "", linear_block(4), probe=x)
-    with pytest.raises(GradnetError, match="'0' is a Linear; name one of Sequential"):
+    with pytest.raises(
+        InvalidInputError, match="'0' is a Linear; name one of Sequential"
+    ):
         append_block(model, "0", linear_block(4), probe=x)
     edit = insert_block(model, "1", linear_block(4), probe=x)
     assert type(edit.model[1]) is nn.Sequential and len(edit.model) == 2
@@ -208,11 +216,13 @@ def test_last_layer_alone_is_zeroed() -> None:
 
 
 def test_what_zeros_do_not_silence_is_refused() -> None:
-    with pytest.raises(GradnetError, match="ReLU has no parameters"):
+    with pytest.raises(InvalidInputError, match="ReLU has no parameters"):
         zero_last_layer(nn.ReLU())
-    with pytest.raises(GradnetError, match="last layer .* of Sequential is a PReLU"):
+    with pytest.raises(
+        InvalidInputError, match="last layer .* of Sequential is a PReLU"
+    ):
         zero_last_layer(nn.Sequential(nn.Linear(2, 2), nn.PReLU()))
-    with pytest.raises(GradnetError, match="is a LSTM"):
+    with pytest.raises(InvalidInputError, match="is a LSTM"):
         zero_last_layer(nn.LSTM(2, 2))
 
 

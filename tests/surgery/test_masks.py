@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from gradnet.core.flops import count_parameters
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.masks import (
     count_remaining,
     masks_of,
@@ -46,7 +46,7 @@ def is_masked(model, kept):
 def test_only_weights_of_linear_and_convolutional_layers_may_go():
     assert prunable_weights(network()) == ["0.weight", "3.1.weight"]
     assert prunable_weights(nn.Linear(2, 2)) == ["weight"]
-    with pytest.raises(GradnetError, match="no linear or convolutional layer"):
+    with pytest.raises(InvalidInputError, match="no linear or convolutional layer"):
         prunable_weights(nn.BatchNorm1d(3))
 
 
@@ -135,5 +135,5 @@ def test_frozen_weights_stay_frozen():
 def test_other_parametrizations_are_refused():
     model = network()
     nn.utils.parametrizations.weight_norm(model[0])
-    with pytest.raises(GradnetError, match="parametrization of another kind"):
+    with pytest.raises(InvalidInputError, match="parametrization of another kind"):
         masks_of(model)

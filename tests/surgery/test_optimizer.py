@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference import assert_same
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.deepen import deepen
 from gradnet.surgery.edit import Edit, Origin, certify
 from gradnet.surgery.insert import append_block, insert_block, zero_last_layer
@@ -259,7 +259,9 @@ def test_frozen_parameters_stay_out_until_they_are_trained() -> None:
     assert members[0] is edit.model[0].weight and len(members) == 6
     assert not new.state
     edit.model.requires_grad_(False)
-    with pytest.raises(GradnetError, match="nothing in the edited network requires"):
+    with pytest.raises(
+        InvalidInputError, match="nothing in the edited network requires"
+    ):
         transfer_optimizer(optimizer, edit)
 
 
@@ -280,9 +282,11 @@ def test_new_parameters_start_as_at_the_first_step() -> None:
 def test_what_cannot_travel_is_refused() -> None:
     model = teacher()
     edit = deepen(model, "1", probe=batches(1)[0][0])
-    with pytest.raises(GradnetError, match="Adagrad cannot.*SGD, Adam, AdamW, RMSprop"):
+    with pytest.raises(
+        InvalidInputError, match="Adagrad cannot.*SGD, Adam, AdamW, RMSprop"
+    ):
         transfer_optimizer(torch.optim.Adagrad(model.parameters()), edit)
-    with pytest.raises(GradnetError, match="not of the network before the edit"):
+    with pytest.raises(InvalidInputError, match="not of the network before the edit"):
         transfer_optimizer(torch.optim.SGD(edit.model.parameters()), edit)
 
 

@@ -5,7 +5,7 @@ import torch
 from reference import assert_same
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.placement import (
     fresh_names,
     output_of,
@@ -42,7 +42,7 @@ def test_looking_changes_nothing() -> None:
 
 
 def test_output_that_is_no_tensor_is_refused() -> None:
-    with pytest.raises(GradnetError, match="'0' gives a tuple, not a tensor"):
+    with pytest.raises(InvalidInputError, match="'0' returns a tuple, not a tensor"):
         output_of(nn.Sequential(nn.LSTM(3, 2)), "0", torch.randn(5, 3))
 
 

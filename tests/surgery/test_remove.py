@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.groups import channel_group
 from gradnet.surgery.remove import remove_units
 from gradnet.surgery.widen import widen
@@ -97,5 +97,5 @@ def test_layers_that_mix_channels_are_followed():
     ],
 )
 def test_bad_input_is_told(layer, units, match):
-    with pytest.raises(GradnetError, match=match):
+    with pytest.raises(InvalidInputError, match=match):
         remove_units(linear(nn.ReLU()), layer, units, probe=torch.randn(*IMAGES))

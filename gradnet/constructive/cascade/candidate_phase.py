@@ -24,9 +24,9 @@ class CandidatePhase:
 
     Attributes:
         group: ``(T,)``, its group.
-        member: ``(T,)``, its place in the group.
+        member: ``(T,)``, its index in the group.
         weights: ``(T, W)`` of each group, of no meaning where the best is of another.
-        output_weights: ``(T, M, K)`` with the largest ``M``, zero beyond its own.
+        output_weights: ``(T, M, K)`` with the largest ``M``, zero-padded.
         epochs: ``(T,)``.
         scores: of the best, after multiplication, ``(T, epochs)``, NaN after the end.
     """

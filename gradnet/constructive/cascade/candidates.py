@@ -42,7 +42,7 @@ class Units(Protocol):
         Args:
             weights: ``(T, C, W)``.
             columns: ``(T, I, N)``.
-            members: ``(T, C)``, the place of each candidate in its group.
+            members: ``(T, C)``, the index of each candidate in its group.
 
         Returns:
             The values ``(T, C, M, N)``, and a function that makes of the derivatives
@@ -59,7 +59,7 @@ class PlainUnits:
             ``c`` has number ``c`` modulo their number.
 
     Raises:
-        GradnetError: there is no such activation.
+        InvalidInputError: there is no such activation.
     """
 
     outputs = 1

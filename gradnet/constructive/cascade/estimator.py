@@ -17,37 +17,47 @@ from gradnet.constructive.cascade.pruning import prune, to_module
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
 from gradnet.core.reproducibility import resolve_device
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
-    """A network that grows until it has learned its classes.
+    """Classifier grown by cascade-correlation (Fahlman and Lebiere 1990).
 
-    Inputs are standardized. Two classes make one output, more one each.
+    Inputs are standardized. Two classes share one output; with more, each has its own.
 
     Args:
         settings: see
-            :class:`~gradnet.constructive.cascade.settings.CascadeSettings`; None takes
+            :class:`~gradnet.constructive.cascade.settings.CascadeSettings`; None for
             the defaults.
-        validation_fraction: part of the training data that stops the growth; 0 grows
-            until all is learned, or there are as many units as may be.
-        patience: stop after so many units without fewer errors there; the network then
-            goes back to where it had the fewest.
-        prune_fraction: of its weights, deleted by Optimal Brain Damage again and again,
-            the others retrained, as long as there are no more errors there; 0 deletes
-            none.
+        validation_fraction: fraction of the training data held out for early stopping;
+            0 grows until all samples are learned or ``settings.max_units`` is reached.
+        patience: stop after this many units without fewer validation errors; the
+            network with the fewest is kept.
+        prune_fraction: fraction of the weights that Optimal Brain Damage deletes in
+            each round, followed by retraining, as long as validation errors do not
+            increase; 0 does not prune.
         device: ``cpu``, ``cuda`` or ``auto``.
-        random_state: seed of weights and of the part that is held out.
+        random_state: seed of the initial weights and of the validation split.
 
     Attributes:
         classes_: the labels, sorted.
-        network_: the :class:`~gradnet.constructive.cascade.network.CascadeNetwork`
-            that was found, before pruning.
-        result_: what the training did.
-        validation_errors_: after each unit, the first without any; empty without a
-            validation part.
-        module_: the network that predicts, an ``nn.Module`` of standardized inputs
+        network_: the grown
+            :class:`~gradnet.constructive.cascade.network.CascadeNetwork`, before
+            pruning.
+        result_: the :class:`~gradnet.constructive.cascade.trainer.CascadeResult`.
+        validation_errors_: error rate on the held-out samples without hidden units and
+            after each one; empty without a validation split.
+        module_: the ``nn.Module`` used for prediction, which takes standardized inputs
             ``(N, D)``; deleted weights are zero.
+
+    Example:
+        >>> from gradnet.constructive.cascade import CascadeCorrelationClassifier
+        >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], ["even", "odd", "odd", "even"]
+        >>> classifier = CascadeCorrelationClassifier().fit(X, y)
+        >>> classifier.predict([[1, 0], [1, 1]]).tolist()
+        ['odd', 'even']
+        >>> int(classifier.network_.hidden[0])
+        1
     """
 
     def __init__(
@@ -74,15 +84,15 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             y: ``(N,)``, labels of any type.
 
         Raises:
-            GradnetError: the labels are of one class, the settings have other outputs
-                than sigmoids, or nothing is held out to prune by.
+            InvalidInputError: there is only one class, outputs are linear, or
+                ``prune_fraction`` is set without ``validation_fraction``.
         """
         rows, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         settings = self._checked_settings()
         self.classes_, encoded = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise GradnetError("all samples are of one class; give two classes")
+            raise InvalidInputError("all samples are of one class; give two classes")
         train, held_out = self._parts(encoded)
         self.mean_ = rows[train].mean(0)
         deviation = rows[train].std(0)
@@ -118,7 +128,7 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The outputs, between -0.5 and 0.5: ``(N, K)``, of two classes ``(N,)``."""
+        """The outputs in [-0.5, 0.5]: ``(N, K)``, or ``(N,)`` for two classes."""
         outputs: NDArray[np.float64] = self._outputs(X).cpu().numpy()
         return outputs[:, 0] if len(self.classes_) == 2 else outputs
 
@@ -131,13 +141,15 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
     def _checked_settings(self) -> CascadeSettings:
         settings = self.settings or CascadeSettings()
         if settings.output != "sigmoid":
-            raise GradnetError("a classifier has sigmoid outputs; set output='sigmoid'")
+            raise InvalidInputError(
+                "a classifier has sigmoid outputs; set output='sigmoid'"
+            )
         if not 0 <= self.prune_fraction < 1:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"prune_fraction is {self.prune_fraction}; give one from 0 to below 1"
             )
         if self.prune_fraction and not self.validation_fraction:
-            raise GradnetError(
+            raise InvalidInputError(
                 "held-out samples say when to stop pruning; give validation_fraction"
             )
         return settings
@@ -145,7 +157,7 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
     def _prune(
         self, inputs: Tensor, targets: Tensor, errors: Callable[[nn.Module], float]
     ) -> None:
-        """Delete weights while there are no more errors than before."""
+        """Delete weights while validation errors do not increase."""
         with torch.no_grad():
             fewest = errors(self.module_)
             self.module_ = prune(
@@ -173,13 +185,13 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         return torch.nn.functional.one_hot(labels, len(self.classes_)).double() - 0.5
 
     def _classes_of(self, outputs: Tensor) -> Tensor:
-        """The number of each sample's class ``(N,)``, of ``(N, K)`` or ``(N, 1)``."""
+        """Class indices ``(N,)`` from outputs ``(N, K)`` or ``(N, 1)``."""
         if outputs.shape[1] == 1:
             return (outputs[:, 0] > 0).long()
         return outputs.argmax(1)
 
     def _parts(self, encoded: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """What trains and what is held out, of each class its part."""
+        """Indices of training and held-out samples, stratified where possible."""
         everything = np.arange(len(encoded))
         if not self.validation_fraction:
             return torch.from_numpy(everything), torch.empty(0, dtype=torch.long)

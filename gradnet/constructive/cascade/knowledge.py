@@ -1,13 +1,13 @@
 """Knowledge-based cascade-correlation (Shultz and Rivest 2001).
 
-Candidates that are whole trained networks: a source network stays unchanged, and what
-is learned is a matrix of weights from the columns to its inputs. Any module serves.
-The score is the mean over a source's outputs; the paper divides by the number of the
-network's outputs too, the same for all candidates.
+T. R. Shultz and F. Rivest, Knowledge-based cascade-correlation, Connection Science
+13(1), 2001. Candidates are trained networks (sources): the source is frozen, and only
+the weights from the columns to its inputs are learned. Any module can be a source.
+Unlike in the paper, the score is not divided by the number of the network's outputs;
+this factor is the same for all candidates.
 
-Letters as in :mod:`gradnet.constructive.cascade.candidates`, and
-``D`` inputs of the network, ``J`` inputs
-of a source.
+Letters as in :mod:`gradnet.constructive.cascade.candidates`, and ``D`` inputs of the
+network, ``J`` inputs of a source.
 """
 
 from typing import Any
@@ -16,24 +16,24 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.constructive.cascade.candidates import Pullback, uniform
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.activations import activation
 
 
 class KnowledgeUnits:
-    """Candidates that feed a trained network, the source.
+    """Candidates whose hidden value is the output of a trained network, the source.
 
     Args:
-        source: maps ``(N, J)`` to ``(N, M)``, each sample by itself. It is put into
+        source: maps ``(N, J)`` to ``(N, M)``, each sample independently. It is put into
             evaluation mode and frozen.
         inputs: ``J``.
         count: candidates of each trial.
-        direct: the first of them starts by giving the source the network's inputs as
-            they are; then ``J`` must be ``D``.
+        direct: initialize the first candidate so that it passes the network's inputs to
+            the source; then ``J`` must be ``D``.
         dtype: of the source.
 
     Raises:
-        GradnetError: the source does not map ``(N, J)`` to ``(N, M)``.
+        InvalidInputError: the source does not map ``(N, J)`` to ``(N, M)``.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class KnowledgeUnits:
                 found = source(probe)
             except (RuntimeError, TypeError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
-                raise GradnetError(
+                raise InvalidInputError(
                     f"the source fails on inputs (2, {inputs}) of {dtype}: {reason}"
                 ) from None
         if found.ndim != 2 or len(found) != 2:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"the source makes {tuple(found.shape)} of (2, {inputs}); a candidate "
                 "must make (N, M) of (N, J)"
             )
@@ -70,17 +70,18 @@ class KnowledgeUnits:
     def initial_weights(
         self, columns: int, weight_range: float, generator: torch.Generator
     ) -> Tensor:
-        """Uniform in the range, ``(C, J I)``; those of the direct one are 0 and 1.
+        """Uniform in the range, ``(C, J I)``; 0 and 1 for the direct candidate.
 
         Raises:
-            GradnetError: a direct candidate has not as many inputs as the network.
+            InvalidInputError: ``direct`` is set and the source has another number
+                of inputs than the network.
         """
         draws = uniform((self.count, self.inputs * columns), weight_range, generator)
         if self.direct:
             if columns < 1 + self.inputs:
-                raise GradnetError(
+                raise InvalidInputError(
                     f"a source of {self.inputs} inputs cannot take a network's "
-                    f"{columns - 1} as they are; leave out direct=True"
+                    f"{columns - 1} directly; leave out direct=True"
                 )
             draws[0] = (
                 torch.eye(self.inputs, columns + 1, dtype=draws.dtype)[:, :columns]
@@ -110,7 +111,7 @@ class KnowledgeUnits:
 
 
 class UnitSource(nn.Module):
-    """A plain unit as a source: the function of its one input.
+    """An activation function as a source with one input.
 
     Args:
         name: of :data:`gradnet.models.activations.ACTIVATIONS`.

@@ -22,7 +22,7 @@ class HiddenUnit:
 
     Attributes:
         group: of candidates that it came from, ``(T,)``; -1 where there is none.
-        member: its place in the group, ``(T,)``.
+        member: its index in the group, ``(T,)``.
         weights: of each group, ``(T, W)``, of no meaning for other groups' units.
         layer: ``(T,)``, counted from 1.
         connections: ``(T,)``, its incoming ones.
@@ -131,7 +131,7 @@ def first_columns(inputs: Tensor) -> Tensor:
 
 
 def spread(values: Tensor, trials: Tensor, total: int, empty: float) -> Tensor:
-    """Values of some trials ``(A, ...)`` at their places ``(T, ...)``."""
+    """Values of some trials ``(A, ...)`` at their indices ``(T, ...)``."""
     result = values.new_full((total, *values.shape[1:]), empty)
     result[trials] = values
     return result

@@ -18,7 +18,7 @@ WORTH_DROPPING = 0.15
 
 
 class Patience:
-    """Notices, for each trial, when a number stays unchanged.
+    """Notices, for each trial, when a number has stopped changing.
 
     Args:
         settings: ``patience`` epochs without a change by more than the part ``change``

@@ -1,7 +1,8 @@
-"""Optimal Brain Damage of a network that cascade-correlation found: delete, retrain.
+"""Optimal Brain Damage (LeCun, Denker and Solla 1990) of a cascade: delete, retrain.
 
-A unit gets its weights while it is a candidate; in the whole network some of them are
-worth nothing.
+A unit's weights are trained while it is a candidate; in the final network some of them
+are redundant. Unlike in the paper, saliencies use the exact Gauss-Newton diagonal, and
+held-out errors decide when to stop.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +14,13 @@ from gradnet.constructive.cascade.candidates import PlainUnits
 from gradnet.constructive.cascade.network import CascadeNetwork
 from gradnet.core.reproducibility import isolated_randomness
 from gradnet.curvature.diagonal import gauss_newton_diagonal
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.saliency import prune_lowest, weight_saliencies
 from gradnet.models.activations import activation
 from gradnet.surgery.masks import masks_of, with_masks, without_masks
 
-# With 10 or 30, to about the minimum, networks learned their few samples by heart:
-# fewer weights could go, and there were more errors on test samples.
+# With 10 or 30 steps, close to the minimum, networks overfitted: fewer weights could be
+# deleted, and there were more errors on test samples.
 RETRAINING_STEPS = 3
 
 
@@ -52,22 +53,23 @@ class CascadeModule(nn.Module):
 
 @torch.no_grad()
 def to_module(network: CascadeNetwork, trial: int = 0) -> CascadeModule:
-    """One trial's network, with weights of its own.
+    """One trial's network as a module, with copied weights.
 
     Args:
         network: of plain units.
-        trial: its place.
+        trial: its index.
 
     Returns:
-        In evaluation mode.
+        The module, in evaluation mode.
 
     Raises:
-        GradnetError: units are of another kind than a weighted sum.
+        InvalidInputError: a group has units other than
+            :class:`~gradnet.constructive.cascade.candidates.PlainUnits`.
     """
     kinds, names, rows = [], [], []
     for kind in network.groups:
         if type(kind) is not PlainUnits:  # recurrent units are plain ones, and more
-            raise GradnetError(
+            raise InvalidInputError(
                 f"{type(kind).__name__} are more than weighted sums; only networks of "
                 "plain units become modules"
             )
@@ -102,32 +104,34 @@ def prune(
     is_good: Callable[[nn.Module], bool],
     patience: int = 5,
 ) -> nn.Module:
-    """Delete the weights of least saliency and train the others, while it goes well.
+    """Delete the weights of least saliency and retrain the others, round by round.
 
     Saliencies are those of the exact Gauss-Newton diagonal of the squared error. All
-    weights that are left train together, those of hidden units too.
+    remaining weights are trained, those of hidden units included.
 
     Args:
         module: in evaluation mode; not modified.
         inputs: ``(N, D)``.
         targets: ``(N, K)``.
-        fraction: of the weights that are left, deleted in a round; one at least.
-        is_good: called after each round.
-        patience: stop after so many rounds that were not, one after the other; and
-            where retraining diverges.
+        fraction: of the remaining weights, deleted in each round; at least one weight.
+        is_good: called with the network after each round; whether to accept it.
+        patience: stop after this many consecutive rounds that were not accepted. A
+            round whose retraining diverges also stops.
 
     Returns:
-        The network of the last round that was good, deleted weights zero; the given
-        one where none was.
+        The network of the last accepted round, with deleted weights at zero; the given
+        one if no round was accepted.
 
     Raises:
-        GradnetError: the fraction is not between 0 and 1, or targets are missing.
+        InvalidInputError: the fraction is not between 0 and 1, or targets are missing.
     """
     if not 0 < fraction < 1:
-        raise GradnetError(f"the fraction to prune is {fraction}; give 0 < it < 1")
+        raise InvalidInputError(f"the fraction to prune is {fraction}; give 0 < it < 1")
     if targets.isnan().any():
-        raise GradnetError("targets are NaN; prune on samples that have all of them")
-    # Weights that a unit never had, as with a limited fan-in, count as deleted.
+        raise InvalidInputError(
+            "targets are NaN; prune on samples that have all of them"
+        )
+    # Weights that a unit never had (limited fan-in) count as deleted.
     kept = {n: module.get_parameter(n) != 0 for n in masks_of(module)}
     good, waited = module, 0
     while waited < patience and (left := sum(int(m.sum()) for m in kept.values())):

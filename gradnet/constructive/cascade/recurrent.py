@@ -18,7 +18,7 @@ from gradnet.constructive.cascade.candidates import PlainUnits, Pullback, unifor
 from gradnet.constructive.cascade.network import CascadeNetwork
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import CascadeResult, cascade_correlation
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 class RecurrentUnits(PlainUnits):
@@ -85,7 +85,7 @@ def recurrent_cascade(
     *,
     seeds: Sequence[int] = (0,),
 ) -> CascadeResult:
-    """Grow one recurrent network for each seed.
+    """Grow one recurrent network per seed.
 
     Args:
         inputs: ``(S, L, D)``; shorter sequences are padded at their end.
@@ -96,13 +96,13 @@ def recurrent_cascade(
         seeds: of the trials.
 
     Raises:
-        GradnetError: the sequences do not fit each other.
+        InvalidInputError: the shapes of the sequences do not match.
     """
     settings = settings or CascadeSettings()
     if inputs.ndim != 3 or targets.ndim != 3 or inputs.shape[:2] != targets.shape[:2]:
-        raise GradnetError(
+        raise InvalidInputError(
             f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not "
-            "fit; give (S, L, D) and (S, L, K)"
+            "match; give (S, L, D) and (S, L, K)"
         )
     units = RecurrentUnits(settings.pool, inputs.shape[1], settings.activations)
     return cascade_correlation(

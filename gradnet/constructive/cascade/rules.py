@@ -1,8 +1,9 @@
 """Rules compiled to networks, which cascade-correlation may then recruit.
 
-Rule-based cascade-correlation (Thivierge, Dandurand, Shultz 2004): each rule becomes a
-threshold unit of steep sigmoids, a source of
-:class:`gradnet.constructive.cascade.knowledge.KnowledgeUnits`.
+Rule-based cascade-correlation (Thivierge, Dandurand and Shultz 2004): each rule becomes
+a steep sigmoid unit, used as a source of
+:class:`gradnet.constructive.cascade.knowledge.KnowledgeUnits`. The encoding of rules is
+not the paper's, and its pruning step is not included.
 """
 
 from collections.abc import Sequence
@@ -12,15 +13,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
 class Not:
-    """That something does not hold.
+    """Negation of an input or a rule.
 
     Attributes:
-        of: the place of an input, or a rule.
+        of: the index of an input, or a rule.
     """
 
     of: "int | NOfM | Not"
@@ -28,11 +29,11 @@ class Not:
 
 @dataclass(frozen=True)
 class NOfM:
-    """That at least so many of some antecedents hold.
+    """A rule that holds if at least ``least`` of its antecedents hold.
 
     Attributes:
-        least: how many.
-        antecedents: places of inputs, or rules.
+        least: number of antecedents that must hold.
+        antecedents: indices of inputs, or rules.
     """
 
     least: int
@@ -42,33 +43,33 @@ class NOfM:
         """Validate the fields.
 
         Raises:
-            GradnetError: there are no antecedents, or not so many.
+            InvalidInputError: there are fewer than ``least`` antecedents, or none.
         """
         if not 1 <= self.least <= len(self.antecedents):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"at least {self.least} of {len(self.antecedents)} antecedents is no "
                 "rule; give from 1 up to their number"
             )
 
 
 def all_of(*antecedents: "int | NOfM | Not") -> NOfM:
-    """That all hold: AND."""
+    """The rule that all antecedents hold (AND)."""
     return NOfM(len(antecedents), antecedents)
 
 
 def any_of(*antecedents: "int | NOfM | Not") -> NOfM:
-    """That one holds: OR."""
+    """The rule that at least one antecedent holds (OR)."""
     return NOfM(1, antecedents)
 
 
 class RuleNetwork(nn.Module):
     """A rule as a network of ``(N, D)`` inputs to one output ``(N, 1)``.
 
-    A rule of a rule sees the inner one's output, which is only nearly 0 or 1, so it
-    needs a steepness above twice its number of antecedents times their error.
+    A nested rule reads the output of the inner one, which is only close to 0 or 1, so
+    its steepness must exceed twice its number of antecedents times their error.
 
     Args:
-        rule: what it computes.
+        rule: the rule to compute.
         steepness: the weight of each antecedent; from 6 on truth tables are exact at a
             threshold of a half.
         coding: of false and true in the inputs: 0 and 1, or -1 and 1.
@@ -88,7 +89,7 @@ class RuleNetwork(nn.Module):
         self.steepness, self.coding, self.centered = steepness, coding, centered
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """How true the rule is."""
+        """The truth value of the rule for each sample."""
         if self.coding == "signed":
             inputs = (inputs + 1) / 2
         return self._truth(self.rule, inputs)[:, None] - 0.5 * self.centered
@@ -111,9 +112,8 @@ def threshold_weights(rule: NOfM, steepness: float) -> tuple[Tensor, float]:
     """The unit of a rule over antecedents of 0 and 1.
 
     Args:
-        rule: its antecedents' own rules are left aside; only whether they are negated
-            counts.
-        steepness: of all weights.
+        rule: of its antecedents only the number and the negations matter.
+        steepness: magnitude of every weight.
 
     Returns:
         Weights ``(M,)`` of the antecedents before negation, and the bias.

@@ -1,10 +1,10 @@
-"""How cascade-correlation trains: Fahlman's numbers, and the variants."""
+"""Settings of cascade-correlation; defaults as in Fahlman's Lisp program."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gradnet.core.validation import check_minimum
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.activations import activation
 
 
@@ -13,13 +13,14 @@ class PhaseSettings:
     """How output weights or candidates are trained.
 
     Attributes:
-        rate: of quickprop; it is divided by the number of samples, for candidates also
-            by the number of their connections.
-        growth: of quickprop, its mu.
-        decay: of weights, added to their slopes.
-        patience: stop after so many epochs without a significant change.
-        change: the part of the error, or of the best score, that is significant.
-        epochs: at most.
+        rate: learning rate of quickprop; divided by the number of samples, and for
+            candidates also by the number of their connections.
+        growth: maximum growth factor of quickprop (its mu).
+        decay: weight decay, added to the slopes.
+        patience: stop after this many epochs without a significant change.
+        change: the relative change of the error, or of the best score, that counts as
+            significant.
+        epochs: maximum number of epochs in a phase.
     """
 
     rate: float
@@ -33,37 +34,40 @@ class PhaseSettings:
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is out of its range.
+            InvalidInputError: a number is out of range.
         """
         check_minimum(self, patience=1, epochs=1)
         for name in ("rate", "growth"):
             if not getattr(self, name) > 0:
-                raise GradnetError(f"{name} is {getattr(self, name)}; give it positive")
+                raise InvalidInputError(
+                    f"{name} is {getattr(self, name)}; give it positive"
+                )
 
 
 @dataclass(frozen=True)
 class CascadeSettings:
-    """How a network grows by cascade-correlation; defaults are those of Fahlman's Lisp.
+    """How a network grows by cascade-correlation; defaults as in Fahlman's program.
 
     Attributes:
-        pool: candidates of each round.
-        activations: of candidates, in turn; names of
+        pool: number of candidates in each round.
+        activations: of the candidates, assigned in turn; names of
             :data:`gradnet.models.activations.ACTIVATIONS`.
         output: sigmoid (targets -0.5 and 0.5) or linear.
         outputs: the training of output weights.
         candidates: the training of candidates.
-        max_units: hidden units at most.
+        max_units: maximum number of hidden units.
         sigmoid_offset: added to the derivative of sigmoid outputs.
-        raw_residual: candidates see the plain error, without that derivative.
-        weight_range: fresh weights are uniform between minus and plus it.
+        raw_residual: candidates are trained on the error itself, not multiplied by the
+            derivative of the outputs.
+        weight_range: initial weights are uniform in plus or minus this.
         weight_multiplier: a unit's first output weight is minus its correlation times
-            this; 0 leaves the function unchanged.
-        threshold: solved when no output is off by so much.
+            this; 0 preserves the function.
+        threshold: solved when every output is closer to its target than this.
         criterion: covariance (the published one) or error (Cascade-2), whose candidates
             want a rate of 10 or more: its gradient does not grow as the error falls.
         connections: cascade; flat (units see inputs only); or siblings (half of the
             pool joins the deepest layer, the other half opens a new one).
-        descendant_multiplier: of the scores of that other half.
+        descendant_multiplier: multiplies the scores of that other half.
         fan_in: columns besides the bias that a candidate sees, drawn again for each;
             None for all.
     """
@@ -92,11 +96,11 @@ class CascadeSettings:
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is out of its range, or a name unknown.
+            InvalidInputError: a number is out of range, or a name is unknown.
         """
         check_minimum(self, pool=1, max_units=0, fan_in=1)
         if not self.activations:
-            raise GradnetError("give at least one of activations")
+            raise InvalidInputError("give at least one of activations")
         for name in self.activations:
             activation(name)
         for name, known in (
@@ -105,7 +109,7 @@ class CascadeSettings:
             ("connections", ("cascade", "flat", "siblings")),
         ):
             if getattr(self, name) not in known:
-                raise GradnetError(
+                raise InvalidInputError(
                     f"{name} is {getattr(self, name)!r}; give {' or '.join(known)}"
                 )
 

@@ -1,12 +1,13 @@
 """Cascade-correlation (Fahlman and Lebiere 1990), all trials of a study as one batch.
 
-Output weights and candidates are trained in turn by quickprop on all samples, all
+S. E. Fahlman and C. Lebiere, The cascade-correlation learning architecture, NIPS 2,
+1990. Output weights and candidates are trained in turn by full-batch quickprop, all
 trials and candidates at once; the best candidate is frozen and becomes a hidden unit.
-Unlike Fahlman's program the mean residual is taken for each output, as in the paper.
+As in the paper, and unlike in Fahlman's Lisp program, residuals are centered for each
+output separately.
 
 Letters as in :mod:`gradnet.constructive.cascade.candidates`, and
-``K`` outputs of the network, ``D``
-inputs, ``A`` trials that are still running.
+``K`` outputs of the network, ``D`` inputs, ``A`` trials that are still running.
 """
 
 from collections.abc import Callable, Sequence
@@ -129,7 +130,7 @@ def cascade_correlation(
             trials ``(T,)`` that are to end.
 
     Raises:
-        GradnetError: the samples do not fit each other, or there are none.
+        InvalidInputError: the shapes of the samples do not match, or there are none.
 
     Example:
         >>> import torch
@@ -242,12 +243,12 @@ class _Run:
         """The winners, in the layer above the deepest that they see."""
         sizes = [units.count for units in self.groups]
         first = torch.tensor([0, *sizes]).cumsum(0)[:-1].to(phase.group)
-        place = (first[phase.group] + phase.member)[:, None]
-        connections = torch.cat(pool.connections(), 1).gather(1, place)[:, 0]
+        index = (first[phase.group] + phase.member)[:, None]
+        connections = torch.cat(pool.connections(), 1).gather(1, index)[:, 0]
         below = self.layers
         if pool.visible is not None:
-            trials = torch.arange(len(place), device=place.device)
-            below = below * pool.visible[trials, place[:, 0]]
+            trials = torch.arange(len(index), device=index.device)
+            below = below * pool.visible[trials, index[:, 0]]
         layer = below.amax(1) + 1
         return HiddenUnit(phase.group, phase.member, phase.weights, layer, connections)
 

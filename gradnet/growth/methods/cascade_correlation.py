@@ -1,8 +1,9 @@
 """Cascade-correlation for images: frozen units, a softmax head, mini-batches.
 
-After Fahlman and Lebiere 1990. Ours trains the head by the one training loop with
-cross-entropy, candidates by Adam on batches, and may install several units at once,
-side by side, each chosen for what those before it left unexplained.
+After S. E. Fahlman and C. Lebiere, The cascade-correlation learning architecture, NIPS
+2, 1990. Unlike in the paper, the head is trained on mini-batches with cross-entropy and
+candidates with Adam, and several units may be added at once, side by side, each chosen
+by its correlation with the residual that the ones before it leave.
 """
 
 import copy
@@ -17,7 +18,7 @@ from gradnet.core.flops import forward_flops
 from gradnet.core.reproducibility import isolated_randomness
 from gradnet.core.validation import check_minimum
 from gradnet.data.problem import Samples
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.frozen_trunk import children_between
 from gradnet.growth.method import EditContext, GrowthMethod
 from gradnet.models import shape_arguments
@@ -37,16 +38,16 @@ class CascadeCorrelation(GrowthMethod):
 
     Attributes:
         rounds: how often units are added.
-        units: added in each round, side by side.
-        pool: candidates of each round.
+        units: number of units added in each round, side by side.
+        pool: number of candidates in each round.
         activation: of units; a name of :data:`gradnet.models.activations.ACTIVATIONS`.
-        candidate_steps: of Adam, on batches of training images without augmentation.
-        candidate_batch: images a step.
-        candidate_rate: of Adam.
-        weight_multiplier: a unit's first weights in the head are minus its correlations
-            times this, as published with 1. That fits sigmoid outputs whose weights
-            start again in each phase; here 0 leaves the function, and the optimizer's
-            state, as they are, and the weights have a gradient at once.
+        candidate_steps: Adam steps on batches of training images, without augmentation.
+        candidate_batch: images per step.
+        candidate_rate: learning rate of Adam.
+        weight_multiplier: a unit's initial weights in the head are minus its
+            correlations times this; 1 in the paper, which suits sigmoid outputs that
+            are retrained in each phase. Here 0 preserves the function and the
+            optimizer's state, and the weights still get a gradient at once.
     """
 
     training: TrainingSettings = field(
@@ -68,11 +69,11 @@ class CascadeCorrelation(GrowthMethod):
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is too small, or the activation unknown.
+            InvalidInputError: a number is too small, or the activation unknown.
         """
         check_minimum(self, units=1, candidate_batch=1)
         if self.pool < self.units:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"a pool of {self.pool} has no {self.units} units to add; enlarge it"
             )
         activation(self.activation)
@@ -105,12 +106,12 @@ class CascadeCorrelation(GrowthMethod):
         """A copy of a cascade, whatever units it has.
 
         Raises:
-            GradnetError: it is another network, or weights of it are deleted.
+            InvalidInputError: it is not a Cascade, or some of its weights are deleted.
         """
         if not isinstance(start, Cascade) or has_masks(start):
-            raise GradnetError(
-                "cascade-correlation goes on with what cascade-correlation found, not "
-                f"with {'a pruned' if has_masks(start) else 'this'} "
+            raise InvalidInputError(
+                "cascade-correlation can only continue from an unpruned Cascade, not "
+                f"from {'a pruned' if has_masks(start) else 'a'} "
                 f"{type(start).__name__}"
             )
         return copy.deepcopy(start)
@@ -118,7 +119,9 @@ class CascadeCorrelation(GrowthMethod):
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Add the best of a pool; untrained ones where nothing may be learned."""
         if not isinstance(model, Cascade):
-            raise GradnetError("cascade-correlation grows a Cascade of gradnet.models")
+            raise InvalidInputError(
+                "cascade-correlation grows a Cascade of gradnet.models"
+            )
         like = model.head.weight
         columns, flops = model.head.in_features, 0.0
         with isolated_randomness():
@@ -154,10 +157,10 @@ class CascadeCorrelation(GrowthMethod):
         """Let candidates correlate with the residuals of batches."""
         optimizer = torch.optim.Adam(candidates.parameters(), lr=self.candidate_rate)
         for _ in range(self.candidate_steps):
-            places = torch.randint(
+            indices = torch.randint(
                 len(samples.train), (self.candidate_batch,), generator=generator
             )
-            columns, residual = _residuals(model, samples, samples.train[places])
+            columns, residual = _residuals(model, samples, samples.train[indices])
             residual = residual - residual.mean(0)
             with torch.enable_grad():
                 values = candidates.units(columns)
@@ -239,7 +242,7 @@ def choose_units(values: Tensor, residuals: Tensor, count: int) -> Tensor:
         count: of candidates to choose.
 
     Returns:
-        Their places ``(count,)``, the best first.
+        Their indices ``(count,)``, best first.
     """
     chosen: list[int] = []
     scores = (values.T @ residuals).abs().sum(1)

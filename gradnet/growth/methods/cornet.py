@@ -1,8 +1,8 @@
 """cornet and pronet: a residual network grown block by block at its end.
 
-After remko66/cornet2 (Keras): cornet trains the last block, the new one and the head;
-pronet trains everything. ``as published`` keeps what that code does, quirks included;
-the plain forms correct them.
+After the Keras code of github.com/remko66/cornet2: cornet trains the last block, the
+new one and the head; pronet trains everything. The variants ``as published`` reproduce
+what that code does, quirks included; the others correct them.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gradnet.core.reproducibility import isolated_randomness
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, GrowthMethod, Schedule
 from gradnet.models import shape_arguments
 from gradnet.models.resnet import STAGES, PreactivationBlock, ResNet, block_channels
@@ -40,15 +40,16 @@ class Cornet(GrowthMethod):
     Attributes:
         width: channels of the first stage.
         stages: blocks of each stage.
-        initial_blocks: of the network to start from.
-        final_blocks: of the network to end with; None takes all. With as many
-            initial_blocks nothing grows: the network is trained directly.
-        style: published (nothing is preserved by growth) or preactivation (new blocks
-            start with a zero last convolution: exactly preserving with a kept head).
-        head: new, at each growth, or keep: old weights stay, those of new channels are
-            fresh.
-        trained_blocks: how many of the last blocks train, new one included; None trains
-            everything: pronet.
+        initial_blocks: number of blocks of the first network.
+        final_blocks: number of blocks of the last network; None for all. If equal to
+            ``initial_blocks``, the network does not grow but is trained directly.
+        style: published (growth does not preserve the function) or preactivation (the
+            last convolution of a new block starts at zero, which preserves the function
+            if the head is kept).
+        head: new (drawn again at each growth) or keep (old weights stay, those of new
+            channels are drawn).
+        trained_blocks: how many of the last blocks are trained, including the new one;
+            None trains everything (pronet).
         trains_previous_norm: the norm before those blocks trains too, as cornet2 does
             where the first of them keeps its channels.
     """
@@ -71,14 +72,14 @@ class Cornet(GrowthMethod):
 
     @property
     def edits(self) -> int:
-        """One a block.
+        """One per block.
 
         Raises:
-            GradnetError: the numbers of blocks do not fit.
+            InvalidInputError: ``initial_blocks`` or ``final_blocks`` is out of range.
         """
         final = sum(self.stages) if self.final_blocks is None else self.final_blocks
         if not 1 <= self.initial_blocks <= final <= sum(self.stages):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"a network cannot grow from {self.initial_blocks} to {final} blocks "
                 f"in stages {self.stages}, which have {sum(self.stages)}"
             )
@@ -133,7 +134,7 @@ class Cornet(GrowthMethod):
         assert isinstance(new, nn.Linear)
         added = new.in_features - old.in_features
         if added and self.style == "published":
-            return {}  # other channels at other places: no weight has a successor
+            return {}  # channels at other indices: no weight has a successor
         index = torch.cat([torch.arange(old.in_features), torch.full((added,), -1)])
         weight = Origin("head.weight", {1: index} if added else {})
         return {"head.weight": weight, "head.bias": Origin("head.bias")}

@@ -1,7 +1,8 @@
 """Layer-wise growth of a residual network by blocks that start at zero.
 
-After the proposal of giorgiop/incremental-resnet (AI-ON, 2016), which has no code; with
-random blocks, grown periodically in turn, it is AutoGrow's schedule (Wen et al. 2020).
+After the proposal at github.com/giorgiop/incremental-resnet (2016), which has neither
+code nor results, so that the details are our own. With random blocks, added to the
+stages in turn at fixed intervals, it is the schedule of AutoGrow (Wen et al. 2020).
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from gradnet.training.loop import TrainingSettings
 class LayerwiseResNet(GrowthMethod):
     """Insert residual blocks into the stages of a network, in turn.
 
-    Trained directly, the deep network is one with as many initial_stages.
+    With ``initial_stages`` equal to ``stages`` the deep network is trained directly.
 
     Attributes:
         width: channels of the first stage.
@@ -31,10 +32,10 @@ class LayerwiseResNet(GrowthMethod):
         stages: blocks of each stage at the end.
         style: preactivation (the last convolution of a new block is zero) or normalized
             (the scale and shift of its last BatchNorm are).
-        initialization: zero: the network computes what it did; or random.
+        initialization: zero, which preserves the function, or random.
         trains: all; new: the new block and the head; or last: the last blocks and the
             head, as cornet does.
-        last_blocks: how many, where ``trains`` is last.
+        last_blocks: number of blocks trained if ``trains`` is last.
     """
 
     training: TrainingSettings = field(
@@ -58,12 +59,12 @@ class LayerwiseResNet(GrowthMethod):
 
     @property
     def carries_optimizer(self) -> bool:
-        """Old weights go on in every form, and with them their momentum."""
+        """True: old weights and their momentum are kept in every variant."""
         return True
 
     @property
     def edits(self) -> int:
-        """One a block."""
+        """One per block."""
         return len(places(self.initial_stages, self.stages))
 
     def initial_model(

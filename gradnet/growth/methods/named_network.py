@@ -1,4 +1,4 @@
-"""Methods that begin with a network of a name, or with the user's own."""
+"""Base class of methods that start from a registered or a user's network."""
 
 import copy
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from gradnet.checkpoints.model_loader import load_user_model
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import GrowthMethod
 from gradnet.models import MODELS, build_model, shape_arguments
 from gradnet.surgery.masks import has_masks
@@ -43,17 +43,17 @@ class NamedNetwork(GrowthMethod):
     def begin_with(
         self, start: nn.Module, input_shape: tuple[int, int, int], num_classes: int
     ) -> nn.Module:
-        """A copy of any network, in place of that of the name.
+        """A copy of any network, instead of the registered one.
 
         Raises:
-            GradnetError: its weights are masked, or a checkpoint is given, too.
+            InvalidInputError: its weights are masked, or a checkpoint is given, too.
         """
         if self.checkpoint is not None:
-            raise GradnetError(
+            raise InvalidInputError(
                 "a checkpoint and a grown network to start from are given; give one"
             )
         if has_masks(start) and not self.takes_masks:
-            raise GradnetError(
+            raise InvalidInputError(
                 "weights of the network to start from are deleted, and "
                 f"{type(self).__name__} would bring some back; start from the network "
                 "before it was pruned"

@@ -1,6 +1,9 @@
-"""Net2Net: a trained teacher becomes a wider or deeper student (Chen et al. 2016).
+"""Net2Net: a trained teacher becomes a wider or deeper student.
 
-arXiv 1511.05641. The student continues with a tenth of the teacher's learning rate.
+T. Chen, I. Goodfellow and J. Shlens, Net2Net: accelerating learning via knowledge
+transfer, ICLR 2016, arXiv 1511.05641. As in the paper, the student continues with a
+tenth of the teacher's learning rate. Unlike there, outgoing weights are divided
+unequally among copies, which diverge without noise.
 """
 
 import copy

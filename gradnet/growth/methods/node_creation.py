@@ -1,8 +1,10 @@
 """Dynamic node creation for networks of several layers, in mini-batches.
 
-The rule of Ash (1989), see :mod:`gradnet.constructive.node_creation`, on an error
-that is smoothed: the mean loss of the batches between two evaluations. On the loss of
-single batches, noise alone would be taken for a flat curve, or hide one.
+After T. Ash, Dynamic node creation in backpropagation networks, Connection Science
+1(4), 1989; :mod:`gradnet.constructive.node_creation` follows the paper closely. Here
+networks may have several hidden layers, and the rule is applied to a smoothed error,
+the mean loss of the batches between two evaluations: on single batches noise could
+look like a flat curve, or hide one.
 """
 
 from dataclasses import dataclass, field, replace
@@ -15,7 +17,7 @@ from torch.nn import functional
 from gradnet.core.flops import training_flops
 from gradnet.core.reproducibility import make_generator
 from gradnet.core.validation import check_minimum
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, GrowthHistory, Schedule
 from gradnet.growth.methods.named_network import NamedNetwork
 from gradnet.surgery.edit import Edit, certify
@@ -32,12 +34,12 @@ class NodeCreation(NamedNetwork):
     """Add units to the hidden layers of a small network when its loss has flattened.
 
     Attributes:
-        layers: that may get units, in turn.
-        nodes: units of an edit.
-        max_edits: of a run.
-        threshold: add units when the training loss fell by less than this part of the
-            loss at the last addition ...
-        window: ... within so many evaluations, all since the last addition.
+        layers: names of the layers to add units to.
+        nodes: number of units added in each edit.
+        max_edits: maximum number of edits in a run.
+        threshold: add units when the training loss fell by less than this fraction of
+            the loss at the last addition ...
+        window: ... within this many evaluations, all since the last addition.
         growth: its patience and gain are not used; first and every still are the
             latest steps.
         place: round-robin (each layer in turn), random, or largest-gradient (the layer
@@ -46,11 +48,12 @@ class NodeCreation(NamedNetwork):
         weight_range: new units' incoming weights are uniform between minus and plus
             this part of the layer's mean magnitude; their outgoing ones too, where
             ``preserving`` is false.
-        preserving: outgoing weights of new units start at zero: the function stays.
-        frozen: after an addition, only the newest units and the outputs train; the
-            paper rejects that. For networks without norms. What is frozen lies in one
-            tensor with what trains, so its gradient is masked: it stays only without
-            weight decay, and the optimizer begins again.
+        preserving: outgoing weights of new units start at zero, which preserves the
+            function.
+        frozen: after an addition, only the newest units and the outputs are trained;
+            the paper rejects this. Only for networks without normalization. Frozen
+            and trained entries share a tensor, so gradients are masked; this needs a
+            weight decay of 0, and the optimizer is reset at each edit.
     """
 
     training: TrainingSettings = field(
@@ -74,14 +77,14 @@ class NodeCreation(NamedNetwork):
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is too small, no layer may grow, or what is frozen
-                would decay.
+            InvalidInputError: a number is too small, ``layers`` is empty, or
+                ``frozen`` is combined with weight decay.
         """
         check_minimum(self, nodes=1, window=1)
         if not self.layers:
-            raise GradnetError("name at least one of layers to add units to")
+            raise InvalidInputError("name at least one of layers to add units to")
         if self.frozen and self.training.weight_decay:
-            raise GradnetError(
+            raise InvalidInputError(
                 "frozen weights would decay; set training.weight_decay to 0"
             )
 
@@ -92,12 +95,12 @@ class NodeCreation(NamedNetwork):
 
     @property
     def carries_optimizer(self) -> bool:
-        """Old weights go on, and with them their momentum, as in the paper."""
+        """Old weights keep their momentum, as in the paper, unless frozen."""
         return not self.frozen
 
     @property
     def edits(self) -> int:
-        """At most so many."""
+        """The maximum number of edits."""
         return self.max_edits
 
     def is_due(self, history: GrowthHistory) -> bool:
@@ -113,7 +116,7 @@ class NodeCreation(NamedNetwork):
         return losses[-1 - self.window] - losses[-1] < self.threshold * losses[0]
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
-        """Add units to one of the layers; which one is the edit's choice."""
+        """Add units to one of the layers, which the edit records as its choice."""
         if context.choice is not None:
             return self._with_units(model, context.choice, context)
         if self.place != "largest-gradient" or len(self.layers) == 1:
@@ -157,7 +160,7 @@ class NodeCreation(NamedNetwork):
         generator = context.generator()
         old = dict(model.named_modules()).get(layer)
         if not isinstance(getattr(old, "weight", None), Tensor):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"no layer {layer!r} with a weight in {type(model).__name__}; name "
                 "hidden layers of it as layers"
             )
@@ -218,7 +221,9 @@ def _mark_newest(edit: Edit) -> None:
 def _batch(context: EditContext) -> tuple[Tensor, Tensor]:
     """Training images and labels that a choice is made by."""
     if context.samples is None:
-        raise GradnetError("the place of new units is chosen by samples; give some")
+        raise InvalidInputError(
+            "the layer to grow is chosen by gradients on samples; give some"
+        )
     samples = context.samples
     generator = make_generator("choice", context.seed, context.stage)
     order = torch.randperm(len(samples.train), generator=generator)

@@ -1,7 +1,9 @@
 """Optimal Brain Damage: train, delete the weights of least saliency, retrain, again.
 
-LeCun, Denker and Solla, NIPS 2 (1990). Weights that are deleted stay zero; units that
-are removed are gone. By magnitude and at random, too, as the baselines.
+Y. LeCun, J. S. Denker and S. A. Solla, Optimal Brain Damage, NIPS 2, 1990. Unlike in
+the paper, second derivatives are by default not those of its recursion (see
+``curvature``), whole units can be removed too, and ranking by magnitude or at random
+serves as a baseline.
 """
 
 import copy
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from gradnet.core.flops import count_flops
 from gradnet.curvature.diagonal import CurvatureName, curvature_diagonal
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, Schedule
 from gradnet.growth.methods.named_network import NamedNetwork
 from gradnet.growth.saliency import (
@@ -42,16 +44,17 @@ from gradnet.training.loop import TrainingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Pruning(NamedNetwork):
-    """What Optimal Brain Damage and Surgeon share.
+    """Base class of Optimal Brain Damage and Optimal Brain Surgeon.
 
     Attributes:
-        training: of the whole network; no weight decay by default, for both methods
-            presume a minimum of the error itself.
-        growth: when is pruned: after the first training, then after each retraining.
-        retraining_rate: of that learning rate, once something is deleted.
+        training: without weight decay by default, since both methods assume a minimum
+            of the error itself.
+        growth: when to prune: after the first training, then after each retraining.
+        retraining_rate: multiplies the learning rate after the first deletion.
         rounds: how often weights are deleted.
-        fraction: of the weights that are left, deleted in a round.
-        curvature_samples: of the training part, drawn again each round.
+        fraction: fraction of the remaining weights that each round deletes.
+        curvature_samples: number of training samples for the second derivatives, drawn
+            again in each round.
     """
 
     training: TrainingSettings = field(
@@ -69,19 +72,21 @@ class Pruning(NamedNetwork):
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is out of its range.
+            InvalidInputError: a number is out of range.
         """
         if self.rounds < 1 or self.curvature_samples < 1:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"rounds is {self.rounds}, curvature_samples {self.curvature_samples}; "
                 "both must be >= 1"
             )
         if not 0 < self.fraction < 1:
-            raise GradnetError(f"fraction is {self.fraction}; give one between 0 and 1")
+            raise InvalidInputError(
+                f"fraction is {self.fraction}; give one between 0 and 1"
+            )
 
     @property
     def preserves_function(self) -> bool:
-        """Never: something is lost."""
+        """False: deleting weights changes the function."""
         return False
 
     @property
@@ -91,7 +96,7 @@ class Pruning(NamedNetwork):
 
     @property
     def takes_masks(self) -> bool:
-        """They do: more are deleted."""
+        """True: further weights are deleted from a masked network."""
         return True
 
     def training_at(self, stage: int) -> TrainingSettings:
@@ -104,10 +109,10 @@ class Pruning(NamedNetwork):
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Delete weights, which then stay zero.
 
-        Parameters are counted in the certificate as far as they are not deleted.
+        The certificate counts only the parameters that are not deleted.
 
         Raises:
-            GradnetError: there are no samples to learn from.
+            InvalidInputError: there are no samples to learn from.
         """
         plain, kept = without_masks(model).eval(), masks_of(model)
         pruned_to = [(plain, kept)]
@@ -146,11 +151,11 @@ class Pruning(NamedNetwork):
         """Images ``(N, channels, h, w)`` and labels ``(N,)``, drawn for this edit.
 
         Raises:
-            GradnetError: there are none.
+            InvalidInputError: there are none.
         """
         samples = context.samples
         if samples is None:
-            raise GradnetError(
+            raise InvalidInputError(
                 "second derivatives are those of the error on training images, and "
                 "there are none here; give the edit's context its samples"
             )
@@ -163,19 +168,19 @@ class Pruning(NamedNetwork):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimalBrainDamage(Pruning):
-    """Train a network, delete its least salient weights, retrain, and again.
+    """Train, delete the weights of least saliency, retrain, and repeat.
 
-    Biases and norms are never deleted.
+    Biases and the parameters of normalization layers are never deleted.
 
     Attributes:
-        criterion: obd (saliency), magnitude or random: the baselines.
+        criterion: obd (saliency), or magnitude or random (the baselines).
         curvature: gauss_newton, hessian (small networks), levenberg_marquardt or
             recursion (as published; Sequential networks): see
             :mod:`gradnet.curvature.diagonal`.
         ranking: global, or layer by layer.
-        units: layers of which whole units are removed, so that the network really
-            shrinks; then the fraction is that of each layer's units, one at least.
-            Empty deletes single weights.
+        units: names of layers from which whole units are removed, which makes the
+            network smaller; ``fraction`` is then that of each layer's units, at least
+            one. Empty deletes single weights.
     """
 
     criterion: Literal["obd", "magnitude", "random"] = "obd"
@@ -185,15 +190,15 @@ class OptimalBrainDamage(Pruning):
 
     @property
     def takes_masks(self) -> bool:
-        """They do, but where units are removed."""
+        """True, unless whole units are removed."""
         return not self.units
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Delete weights, which then stay zero, or remove units.
 
         Raises:
-            GradnetError: there are no samples to learn from, or the units of a layer
-                cannot be removed.
+            InvalidInputError: there are no samples to learn from, or the units of a
+                layer cannot be removed.
         """
         if self.units:
             return self._remove_units(model, context)
@@ -210,7 +215,7 @@ class OptimalBrainDamage(Pruning):
         """Weight name -> score ``(*shape)`` by the criterion.
 
         Raises:
-            GradnetError: there are no samples to learn from.
+            InvalidInputError: there are no samples to learn from.
         """
         if self.criterion == "random":
             return random_scores(model, context.generator())

@@ -1,9 +1,10 @@
 """Optimal Brain Surgeon: delete a weight and adjust all others to compensate.
 
-Hassibi and Stork, NIPS 5 (1992). With the inverse ``I`` of the whole Hessian, deleting
-weight ``q`` adds ``L_q = w_q^2 / 2 I_qq`` to the error when the others change by ``-I_q
-w_q / I_qq``; never more than Optimal Brain Damage by the same Hessian. The matrix has
-as many rows as there are weights: for small networks.
+B. Hassibi and D. G. Stork, Second order derivatives for network pruning: Optimal Brain
+Surgeon, NIPS 5, 1992. With the inverse ``I`` of the full Hessian, deleting weight ``q``
+adds ``L_q = w_q^2 / (2 I_qq)`` to the error when the others change by ``-I_q w_q /
+I_qq``; this is never more than with Optimal Brain Damage on the same Hessian. The
+matrix has one row per weight, so networks must be small.
 """
 
 import math
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from gradnet.curvature.diagonal import gauss_newton_rows, hessian_matrix
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext
 from gradnet.growth.methods.optimal_brain_damage import Pruning
 
@@ -43,7 +44,7 @@ def inverse_by_recursion(
         ``(P, P)``, float64.
 
     Raises:
-        GradnetError: there are no rows, or too many weights.
+        InvalidInputError: there are no rows, or too many weights.
     """
     inverse: Tensor | None = None
     for vectors in (block for part in rows for block in part.split(BLOCK)):
@@ -58,7 +59,7 @@ def inverse_by_recursion(
         inner.diagonal().add_(samples)
         inverse -= through.T @ torch.linalg.solve(inner, through)
     if inverse is None:
-        raise GradnetError("there are no samples to make the inverse Hessian of")
+        raise InvalidInputError("no samples were given; the inverse Hessian needs some")
     return (inverse + inverse.T) / 2
 
 
@@ -73,14 +74,14 @@ def inverse_directly(matrix: Tensor, damping: float) -> Tensor:
         ``(P, P)``, float64.
 
     Raises:
-        GradnetError: it has directions of negative curvature, or too many weights.
+        InvalidInputError: it has directions of negative curvature, or too many weights.
     """
     check_num_weights(len(matrix))
     damped = matrix.double().clone()
     damped.diagonal().add_(damping)
     factor, failed = torch.linalg.cholesky_ex((damped + damped.T) / 2)
     if failed:
-        raise GradnetError(
+        raise InvalidInputError(
             f"the Hessian with damping {damping:g} is not positive definite: train on "
             "to a minimum, raise the damping, or use the curvature gauss_newton"
         )
@@ -91,10 +92,10 @@ def check_num_weights(size: int) -> None:
     """Check that the matrix fits into memory.
 
     Raises:
-        GradnetError: there are more than ``MAX_WEIGHTS`` weights.
+        InvalidInputError: there are more than ``MAX_WEIGHTS`` weights.
     """
     if size > MAX_WEIGHTS:
-        raise GradnetError(
+        raise InvalidInputError(
             f"Optimal Brain Surgeon needs the inverse of a {size} x {size} matrix; it "
             f"takes networks of up to {MAX_WEIGHTS} weights; use Optimal Brain Damage"
         )
@@ -143,10 +144,10 @@ def delete_weights(
         count: how many to delete.
 
     Raises:
-        GradnetError: there are fewer candidates.
+        InvalidInputError: there are fewer candidates.
     """
     if count > int(candidates.sum()):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{count} weights are to be deleted, of {int(candidates.sum())} candidates"
         )
     weights, inverse, candidates = weights.clone(), inverse.clone(), candidates.clone()

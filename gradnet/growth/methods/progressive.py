@@ -1,7 +1,8 @@
 """Progressive networks, grown column by column on the same task.
 
-After Rusu et al. 2016 (arXiv 1606.04671), who add a column for each new task: old
-columns are frozen, the new one looks at their features through lateral connections.
+After A. A. Rusu et al., Progressive neural networks, 2016, arXiv 1606.04671: old
+columns are frozen, and the new one reads their features through lateral connections.
+Unlike in the paper, where every column is for a new task, all are for the same one.
 """
 
 import copy
@@ -51,7 +52,7 @@ class Progressive(GrowthMethod):
         """Validate the fields.
 
         Raises:
-            GradnetError: there would be no column.
+            InvalidInputError: there are no columns.
         """
         check_minimum(self, columns=1)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 KNOWN_TENSORS = {
     "weight",
@@ -27,17 +27,19 @@ def traced(model: nn.Module, probe: Tensor) -> fx.GraphModule:
         probe: inputs ``(N, ...)``.
 
     Raises:
-        GradnetError: the network cannot be traced, fails on the probe, returns more
-            than one tensor, or calls other layers in training.
+        InvalidInputError: the network cannot be traced, fails on the probe, returns
+            more than one tensor, or calls other layers in training.
     """
     name = type(model).__name__
     model = copy.deepcopy(model).eval()
     try:
         outputs = model(probe)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise GradnetError(f"{name} fails on the probe: {_reason(error)}") from None
+        raise InvalidInputError(
+            f"{name} fails on the probe: {_reason(error)}"
+        ) from None
     if not isinstance(outputs, Tensor):
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name} returns a {type(outputs).__name__}; surgery needs a network that "
             "returns one tensor of logits"
         )
@@ -45,13 +47,13 @@ def traced(model: nn.Module, probe: Tensor) -> fx.GraphModule:
         evaluated = fx.symbolic_trace(model)
         trained = fx.symbolic_trace(model.train())
     except Exception as error:  # noqa: BLE001
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name} cannot be traced by torch.fx: {_reason(error)}; its forward pass "
             "must not branch or loop over tensors or their shapes"
         ) from None
     different = called_layers(evaluated).keys() ^ called_layers(trained).keys()
     if different:
-        raise GradnetError(
+        raise InvalidInputError(
             f"{name} calls other layers in training than in evaluation: "
             f"{', '.join(sorted(different))}; switch these off (as aux_logits=False)"
         )

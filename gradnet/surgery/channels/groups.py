@@ -6,7 +6,7 @@ from itertools import groupby
 
 from torch import Tensor, fx, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.calls import Call, Obstructed
 from gradnet.surgery.channels.functions import function_channels
 from gradnet.surgery.channels.graphs import traced, unusable_layers
@@ -61,17 +61,17 @@ def channel_group(
             if units were copied.
 
     Raises:
-        GradnetError: no such layer, the network cannot be traced, or something in it
-            fixes the number of units.
+        InvalidInputError: no such layer, the network cannot be traced, or something in
+            it fixes the number of units.
     """
     wanted = layer_of(model, layer, LAYERS_WITH_UNITS)
     graph = traced(model, probe)
     unusable = unusable_layers(graph, model)
     if layer in unusable:
-        raise GradnetError(f"layer {layer!r} cannot be changed: {unusable[layer]}")
+        raise InvalidInputError(f"layer {layer!r} cannot be changed: {unusable[layer]}")
     found = read_streams(graph, unusable).of(layer)
     if len(found) != 1:
-        raise GradnetError(
+        raise InvalidInputError(
             f"layer {layer!r} is not called on its own in the forward pass of "
             f"{type(model).__name__}, or carries the units of several layers; name a "
             "layer that the forward pass calls, as self.layer(x), to make units"
@@ -79,7 +79,7 @@ def channel_group(
     places, obstacles = found[0]
     for obstacle in obstacles:
         if exact or not obstacle.copies_only:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"the units of layer {layer!r} cannot change in number: "
                 f"{obstacle.reason}"
             )

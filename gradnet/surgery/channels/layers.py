@@ -60,7 +60,7 @@ def _linear(call: Call, layer: nn.Linear) -> Layout:
     last = len(call.shape) - 1
     for layout in call.meets:
         if layout.axis == last:
-            call.streams.place(layout, call.name, "consumer", 1)
+            call.streams.record(layout, call.name, "consumer", 1)
         else:
             reason = f"{call} does not read them as its inputs; put a flatten before it"
             call.streams.obstruct(layout, Obstacle(reason))
@@ -73,7 +73,7 @@ def _convolution(call: Call, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Layout
         raise Obstructed(f"{call} does not read them as channels, (N, channels, ...)")
     if layer.groups == 1:
         for layout in call.meets:
-            call.streams.place(layout, call.name, "consumer", 1)
+            call.streams.record(layout, call.name, "consumer", 1)
         return _produced(call, 1, layer.out_channels)
     if layer.groups == layer.in_channels == layer.out_channels:
         return _one_entry_each(call) if call.meets else None
@@ -89,14 +89,14 @@ def _convolution(call: Call, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Layout
 
 def _produced(call: Call, axis: int, channels: int) -> Layout:
     layout = call.streams.start(axis, channels)
-    call.streams.place(layout, call.name, "producer", 0)
+    call.streams.record(layout, call.name, "producer", 0)
     return layout
 
 
 def _one_entry_each(call: Call) -> Layout:
     if call.layout.axis != 1:
         raise Obstructed(f"{call} does not have one entry for each of them")
-    call.streams.place(call.layout, call.name, "carrier", 0)
+    call.streams.record(call.layout, call.name, "carrier", 0)
     return call.layout
 
 
@@ -112,5 +112,5 @@ def _normalization(
         if layout.axis < first:
             return layout
         dimension = layout.axis - first
-    call.streams.place(layout, call.name, "carrier", dimension)
+    call.streams.record(layout, call.name, "carrier", dimension)
     return call.mixed()

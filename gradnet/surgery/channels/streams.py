@@ -1,7 +1,7 @@
 """Streams: sets of tensors that share one list of channels, found by joining.
 
-A stream is what one call must change everywhere at once: the units of one layer, or of
-several whose outputs are added up.
+A stream must be resized everywhere at once: the units of one layer, or of several whose
+outputs are added.
 """
 
 from collections.abc import Iterable
@@ -38,8 +38,9 @@ class Obstacle:
     """Why the channels of a stream cannot change in number.
 
     Attributes:
-        reason: the thing and the remedy.
-        copies_only: only a function that copies of channels must keep is in the way.
+        reason: what is in the way, and the remedy.
+        copies_only: an obstacle only to copies of channels that must preserve the
+            function.
     """
 
     reason: str
@@ -68,13 +69,13 @@ class Streams:
 
     def __init__(self) -> None:
         self._parents: list[int] = []
-        self._places: list[list[ChannelSlice]] = []
+        self._slices: list[list[ChannelSlice]] = []
         self._obstacles: list[list[Obstacle]] = []
 
     def start(self, axis: int, channels: int) -> Layout:
         """A tensor whose channels are those of a new stream."""
         self._parents.append(len(self._parents))
-        self._places.append([])
+        self._slices.append([])
         self._obstacles.append([])
         return Layout(axis, (Segment(self._parents[-1], channels),))
 
@@ -87,16 +88,16 @@ class Streams:
             kept, merged = self._root(left.stream), self._root(right.stream)
             if kept != merged:
                 self._parents[merged] = kept
-                self._places[kept] += self._places[merged]
+                self._slices[kept] += self._slices[merged]
                 self._obstacles[kept] += self._obstacles[merged]
         return True
 
-    def place(self, layout: Layout, layer: str, role: Role, dimension: int) -> None:
+    def record(self, layout: Layout, layer: str, role: Role, dimension: int) -> None:
         """Note that a dimension of a layer's tensors has the channels of a tensor."""
         offset = 0
         for segment in layout.segments:
-            place = ChannelSlice(layer, role, dimension, offset, segment.repeat)
-            self._places[self._root(segment.stream)].append(place)
+            channels = ChannelSlice(layer, role, dimension, offset, segment.repeat)
+            self._slices[self._root(segment.stream)].append(channels)
             offset += segment.channels * segment.repeat
 
     def obstruct(self, layout: Layout, obstacle: Obstacle) -> None:
@@ -105,12 +106,12 @@ class Streams:
             self._obstacles[self._root(segment.stream)].append(obstacle)
 
     def of(self, layer: str) -> list[tuple[list[ChannelSlice], list[Obstacle]]]:
-        """Places and obstacles of the streams that a layer makes or keeps."""
+        """Slices and obstacles of the streams that a layer makes or keeps."""
         return [
-            (places, self._obstacles[stream])
-            for stream, places in enumerate(self._places)
+            (slices, self._obstacles[stream])
+            for stream, slices in enumerate(self._slices)
             if self._root(stream) == stream
-            and any(p.layer == layer and p.role != "consumer" for p in places)
+            and any(p.layer == layer and p.role != "consumer" for p in slices)
         ]
 
     def _root(self, stream: int) -> int:

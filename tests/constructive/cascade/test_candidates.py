@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gradnet.constructive.cascade.candidates import PlainUnits, uniform
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.activations import activation
 
 NAMES = ("sigmoid", "gaussian", "sine")
@@ -37,5 +37,5 @@ def test_draws_fill_the_range():
 
 
 def test_unknown_functions_are_refused():
-    with pytest.raises(GradnetError, match="no activation 'step'"):
+    with pytest.raises(InvalidInputError, match="no activation 'step'"):
         PlainUnits(2, ["step"])

@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from gradnet.constructive.cascade.estimator import CascadeCorrelationClassifier
 from gradnet.constructive.cascade.settings import CascadeSettings
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 QUICK = CascadeSettings(max_units=3, pool=4)
 
@@ -84,13 +84,13 @@ def test_a_part_to_prune_that_is_none_is_refused_at_once(fraction):
     classifier = CascadeCorrelationClassifier(
         validation_fraction=0.5, prune_fraction=fraction
     )
-    with pytest.raises(GradnetError, match="give one from 0 to below 1"):
+    with pytest.raises(InvalidInputError, match="give one from 0 to below 1"):
         classifier.fit([[0.0], [1.0]], [0, 1])
     assert not hasattr(classifier, "result_")
 
 
 def test_pruning_needs_samples_to_stop_by():
-    with pytest.raises(GradnetError, match="give validation_fraction"):
+    with pytest.raises(InvalidInputError, match="give validation_fraction"):
         CascadeCorrelationClassifier(prune_fraction=0.1).fit([[0.0], [1.0]], [0, 1])
 
 
@@ -121,10 +121,10 @@ def test_a_class_of_one_sample_can_be_held_out():
 
 def test_what_cannot_be_learned_is_refused():
     inputs = np.ones((4, 2))
-    with pytest.raises(GradnetError, match="all samples are of one class"):
+    with pytest.raises(InvalidInputError, match="all samples are of one class"):
         CascadeCorrelationClassifier().fit(inputs, [1, 1, 1, 1])
     linear = CascadeSettings(output="linear")
-    with pytest.raises(GradnetError, match="set output='sigmoid'"):
+    with pytest.raises(InvalidInputError, match="set output='sigmoid'"):
         CascadeCorrelationClassifier(linear).fit(inputs, [0, 1, 0, 1])
 
 

@@ -9,7 +9,7 @@ from gradnet.constructive.cascade.candidates import PlainUnits
 from gradnet.constructive.cascade.knowledge import KnowledgeUnits, UnitSource
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 GAUSSIAN = CascadeSettings(activations=["gaussian"])
 
@@ -114,10 +114,10 @@ def test_the_direct_candidate_starts_with_the_inputs_as_they_are():
 
 
 def test_what_is_no_source_is_refused():
-    with pytest.raises(GradnetError, match=r"fails on inputs \(2, 3\)"):
+    with pytest.raises(InvalidInputError, match=r"fails on inputs \(2, 3\)"):
         KnowledgeUnits(nn.Linear(2, 1).double(), 3, 4)
-    with pytest.raises(GradnetError, match=r"makes \(6,\) of \(2, 3\)"):
+    with pytest.raises(InvalidInputError, match=r"makes \(6,\) of \(2, 3\)"):
         KnowledgeUnits(nn.Flatten(0), 3, 4)
     units = KnowledgeUnits(nn.Identity(), 3, 4, direct=True)
-    with pytest.raises(GradnetError, match="3 inputs cannot take a network's 2"):
+    with pytest.raises(InvalidInputError, match="3 inputs cannot take a network's 2"):
         cascade_correlation(*parity(2), groups=[units])

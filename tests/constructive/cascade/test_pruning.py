@@ -13,7 +13,7 @@ from gradnet.constructive.cascade.pruning import prune, to_module
 from gradnet.constructive.cascade.recurrent import RecurrentUnits
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 GROWN = CascadeSettings(max_units=4, pool=6).for_two_spirals()
 
@@ -74,14 +74,18 @@ def test_units_that_are_networks_become_no_module():
     result = cascade_correlation(points, targets, settings, groups=groups)
     for units in (0, 1):
         result.network.hidden[:] = units
-        with pytest.raises(GradnetError, match="KnowledgeUnits are more than weighted"):
+        with pytest.raises(
+            InvalidInputError, match="KnowledgeUnits are more than weighted"
+        ):
             to_module(result.network)
 
 
 def test_recurrent_units_become_no_module():
     result = grown(replace(GROWN, max_units=0))[2]
     result.network.groups = [RecurrentUnits(2, [97, 97])]
-    with pytest.raises(GradnetError, match="RecurrentUnits are more than weighted"):
+    with pytest.raises(
+        InvalidInputError, match="RecurrentUnits are more than weighted"
+    ):
         to_module(result.network)
 
 
@@ -90,7 +94,7 @@ def test_missing_targets_are_refused_and_what_diverges_ends():
     module = to_module(result.network)
     missing = targets.clone()
     missing[3] = torch.nan
-    with pytest.raises(GradnetError, match="targets are NaN"):
+    with pytest.raises(InvalidInputError, match="targets are NaN"):
         prune(module, points, missing, 0.2, lambda tried: True)
     infinite = targets.clone()
     infinite[3] = torch.inf
@@ -165,6 +169,6 @@ def test_where_nothing_goes_well_the_network_stays():
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
 def test_a_fraction_out_of_its_range_is_refused(fraction):
     points, targets, result = grown(replace(GROWN, max_units=0))
-    with pytest.raises(GradnetError, match="fraction to prune is"):
+    with pytest.raises(InvalidInputError, match="fraction to prune is"):
         prune(to_module(result.network), points, targets, fraction, lambda m: True)
     assert isinstance(result.network.groups[0], PlainUnits)

@@ -10,7 +10,7 @@ from gradnet.constructive.cascade.recurrent import (
     recurrent_outputs,
 )
 from gradnet.constructive.cascade.settings import CascadeSettings
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.activations import activation
 
 TRIALS, COUNT, COLUMNS, SEQUENCES, STEPS = 2, 3, 3, 4, 5
@@ -133,5 +133,5 @@ def test_a_delay_is_learned_with_sigmoids():
 
 def test_sequences_that_do_not_fit_are_refused():
     inputs, targets = running_parity(3)
-    with pytest.raises(GradnetError, match=r"give \(S, L, D\) and \(S, L, K\)"):
+    with pytest.raises(InvalidInputError, match=r"give \(S, L, D\) and \(S, L, K\)"):
         recurrent_cascade(inputs, targets[:, :2])

@@ -11,7 +11,7 @@ from gradnet.constructive.cascade.knowledge import KnowledgeUnits
 from gradnet.constructive.cascade.rules import NOfM, Not, RuleNetwork, all_of, any_of
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 XOR = any_of(all_of(0, Not(1)), all_of(Not(0), 1))
 
@@ -73,9 +73,9 @@ def test_signed_inputs_have_the_published_bias():
 
 def test_rules_that_cannot_be_are_refused():
     for least in (0, 3):
-        with pytest.raises(GradnetError, match=f"at least {least} of 2"):
+        with pytest.raises(InvalidInputError, match=f"at least {least} of 2"):
             NOfM(least, [0, 1])
-    with pytest.raises(GradnetError, match="at least 1 of 0"):
+    with pytest.raises(InvalidInputError, match="at least 1 of 0"):
         any_of()
 
 

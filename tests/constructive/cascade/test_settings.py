@@ -3,7 +3,7 @@
 import pytest
 
 from gradnet.constructive.cascade.settings import CascadeSettings, PhaseSettings
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 def test_published_defaults():
@@ -32,7 +32,7 @@ def test_published_defaults():
     ids=str,
 )
 def test_what_cannot_be_is_refused(wrong, message):
-    with pytest.raises(GradnetError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         CascadeSettings(**wrong)
 
 
@@ -40,5 +40,5 @@ def test_what_cannot_be_is_refused(wrong, message):
     "wrong", [{"rate": 0}, {"rate": 1, "growth": -1}, {"rate": 1, "epochs": 0}], ids=str
 )
 def test_a_phase_must_be_possible(wrong):
-    with pytest.raises(GradnetError):
+    with pytest.raises(InvalidInputError):
         PhaseSettings(**wrong)

@@ -9,7 +9,7 @@ from cascade_cases import parity, two_spirals
 
 from gradnet.constructive.cascade.settings import CascadeSettings, PhaseSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 SPIRALS = CascadeSettings().for_two_spirals()
 GAUSSIAN = CascadeSettings(activations=["gaussian"])
@@ -246,11 +246,11 @@ def test_growth_ends_when_it_is_enough():
 
 def test_samples_that_do_not_fit_are_refused():
     inputs, targets = parity(2)
-    with pytest.raises(GradnetError, match=r"\(4, 2\) and targets \(3, 1\)"):
+    with pytest.raises(InvalidInputError, match=r"\(4, 2\) and targets \(3, 1\)"):
         cascade_correlation(inputs, targets[:3])
-    with pytest.raises(GradnetError, match=r"do not fit; give \(N, D\)"):
+    with pytest.raises(InvalidInputError, match=r"do not match; give \(N, D\)"):
         cascade_correlation(inputs, targets[:, 0])
-    with pytest.raises(GradnetError, match="nothing to learn"):
+    with pytest.raises(InvalidInputError, match="nothing to learn"):
         cascade_correlation(inputs, targets, seeds=[])
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gradnet.data.problem import ProblemSettings, make_problem
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, Schedule
 from gradnet.growth.methods.cascade_correlation import CascadeCorrelation, choose_units
 from gradnet.growth.run import grow
@@ -153,12 +153,12 @@ def test_the_work_of_candidates_is_counted(samples):
 
 
 def test_what_cannot_be_is_refused(samples):
-    with pytest.raises(GradnetError, match="pool of 2 has no 3 units"):
+    with pytest.raises(InvalidInputError, match="pool of 2 has no 3 units"):
         replace(METHOD, pool=2)
-    with pytest.raises(GradnetError, match="units is 0"):
+    with pytest.raises(InvalidInputError, match="units is 0"):
         replace(METHOD, units=0)
-    with pytest.raises(GradnetError, match="no activation 'relu'"):
+    with pytest.raises(InvalidInputError, match="no activation 'relu'"):
         replace(METHOD, activation="relu")
     _, context = begin(METHOD, samples)
-    with pytest.raises(GradnetError, match="grows a Cascade"):
+    with pytest.raises(InvalidInputError, match="grows a Cascade"):
         METHOD.edit(nn.Linear(2, 2), context)

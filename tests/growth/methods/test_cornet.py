@@ -8,7 +8,7 @@ import torch
 from reference import assert_same
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext
 from gradnet.growth.methods.cornet import (
     Cornet,
@@ -269,5 +269,5 @@ def test_the_first_steps_of_a_preserving_block_move_its_last_convolution():
     ids=str,
 )
 def test_blocks_that_do_not_fit_are_refused(changes):
-    with pytest.raises(GradnetError, match="cannot grow from .* which have 14"):
+    with pytest.raises(InvalidInputError, match="cannot grow from .* which have 14"):
         _ = Cornet(**changes).edits

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gradnet.core.files import save_tensors
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext
 from gradnet.growth.methods.net2net import Net2Wider
 from gradnet.growth.methods.optimal_brain_damage import OptimalBrainDamage
@@ -31,7 +31,7 @@ def test_a_network_of_ones_own_widens(tmp_path, monkeypatch):
     method = Net2Wider(model="mine:net", wider={"1": 5})
     edit = method.edit(method.initial_model(SHAPE, 4), EditContext(1, PROBE, 0))
     assert edit.certificate.preserves(1e-5)
-    with pytest.raises(GradnetError, match="no layer 'linear0'; it has: 1, 3"):
+    with pytest.raises(InvalidInputError, match="no layer 'linear0'; it has: 1, 3"):
         Net2Wider(model="mine:net").edit(
             method.initial_model(SHAPE, 4), EditContext(1, PROBE, 0)
         )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext
 from gradnet.growth.methods.net2net import Net2Deeper, Net2Wider
 
@@ -89,7 +89,7 @@ def test_a_random_layer_is_the_control():
 
 
 def test_depths_that_do_not_fit_are_refused():
-    with pytest.raises(GradnetError, match="give as many stages, none shallower"):
+    with pytest.raises(InvalidInputError, match="give as many stages, none shallower"):
         _ = Net2Deeper(initial_depths=[1, 3], depths=[2, 2]).edits
-    with pytest.raises(GradnetError, match="give as many stages"):
+    with pytest.raises(InvalidInputError, match="give as many stages"):
         _ = Net2Deeper(initial_depths=[1], depths=[2, 2]).edits

@@ -7,7 +7,7 @@ import torch
 from growth_cases import TRAINING, digits, tiny, watched_run
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.grown_network import load_grown, save_grown
 from gradnet.growth.method import EditContext, GrowthHistory, Schedule
 from gradnet.growth.methods.node_creation import NodeCreation
@@ -168,13 +168,15 @@ def test_frozen_units_keep_every_bit(optimizer):
 
 
 def test_frozen_weights_must_not_decay():
-    with pytest.raises(GradnetError, match="frozen weights would decay"):
+    with pytest.raises(InvalidInputError, match="frozen weights would decay"):
         NodeCreation(frozen=True, training=TrainingSettings(weight_decay=1e-4))
 
 
 def test_a_choice_without_samples_is_refused():
     method = NodeCreation(**TWO, place="largest-gradient")
-    with pytest.raises(GradnetError, match="chosen by samples; give some"):
+    with pytest.raises(
+        InvalidInputError, match="chosen by gradients on samples; give some"
+    ):
         method.edit(begin(method), EditContext(1, PROBE, 0))
 
 
@@ -187,5 +189,5 @@ def test_a_choice_without_samples_is_refused():
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(GradnetError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         NodeCreation(**changes)

@@ -10,7 +10,7 @@ from torch import nn
 
 from gradnet.core.files import save_tensors
 from gradnet.curvature.diagonal import curvature_diagonal
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.methods.optimal_brain_damage import OptimalBrainDamage
 from gradnet.growth.run import grow
 from gradnet.growth.saliency import weight_saliencies
@@ -125,7 +125,7 @@ def test_an_edit_that_is_replayed_needs_no_samples():
         replayed.load_state_dict(learned.state_dict())
         probe = context().probe
         assert torch.equal(replayed.eval()(probe), learned.eval()(probe))
-        with pytest.raises(GradnetError, match="there are none here"):
+        with pytest.raises(InvalidInputError, match="there are none here"):
             how.edit(model, replace(context(), samples=None))
 
 
@@ -185,7 +185,7 @@ def test_batch_norm_networks_prune_in_either_mode():
     ],
 )
 def test_wrong_numbers_are_refused(changes, match):
-    with pytest.raises(GradnetError, match=match):
+    with pytest.raises(InvalidInputError, match=match):
         method(**changes)
 
 

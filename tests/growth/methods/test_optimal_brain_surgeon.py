@@ -7,7 +7,7 @@ from pruning_cases import method as damage_method
 from torch import nn
 
 from gradnet.curvature.diagonal import gauss_newton_rows, hessian_matrix
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.methods.optimal_brain_surgeon import (
     OptimalBrainSurgeon,
     delete_weights,
@@ -102,7 +102,7 @@ def test_the_cheapest_candidate_goes_first():
     assert delete_weights(weights, inverse, everything, 1).deleted == [
         int(costs.argmin())
     ]
-    with pytest.raises(GradnetError, match="12 candidates"):
+    with pytest.raises(InvalidInputError, match="12 candidates"):
         delete_weights(weights, inverse, everything, 13)
 
 
@@ -133,9 +133,9 @@ def test_on_a_quadratic_problem_the_error_rises_as_predicted():
 
 def test_what_cannot_be_inverted_is_refused(monkeypatch):
     negative = -torch.eye(3, dtype=torch.float64)
-    with pytest.raises(GradnetError, match="not positive definite: train on"):
+    with pytest.raises(InvalidInputError, match="not positive definite: train on"):
         inverse_directly(negative, 1e-4)
-    with pytest.raises(GradnetError, match="no samples"):
+    with pytest.raises(InvalidInputError, match="no samples"):
         inverse_by_recursion([], 0, 1e-4)
     monkeypatch.setattr("gradnet.growth.methods.optimal_brain_surgeon.MAX_WEIGHTS", 2)
     for make in (
@@ -143,7 +143,9 @@ def test_what_cannot_be_inverted_is_refused(monkeypatch):
         lambda: inverse_by_recursion([torch.ones(1, 3)], 1, 1),
         lambda: surgeon().edit(begin(surgeon()), context()),
     ):
-        with pytest.raises(GradnetError, match="takes networks of up to 2 weights"):
+        with pytest.raises(
+            InvalidInputError, match="takes networks of up to 2 weights"
+        ):
             make()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gradnet.data.problem import Samples
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext
 from gradnet.growth.methods.progressive import Progressive
 from gradnet.growth.run import grow
@@ -153,11 +153,11 @@ def test_one_column_does_not_grow():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(GradnetError, match="columns is 0; it must be >= 1"):
+    with pytest.raises(InvalidInputError, match="columns is 0; it must be >= 1"):
         Progressive(columns=0)
-    with pytest.raises(GradnetError, match="no adapter 'other'"):
+    with pytest.raises(InvalidInputError, match="no adapter 'other'"):
         Progressive(adapter="other").initial_model(SHAPE, 4)
-    with pytest.raises(GradnetError, match="4 x 4 are too small"):
+    with pytest.raises(InvalidInputError, match="4 x 4 are too small"):
         Progressive().initial_model((1, 4, 4), 4)
-    with pytest.raises(GradnetError, match="square images, these are 8 x 9"):
+    with pytest.raises(InvalidInputError, match="square images, these are 8 x 9"):
         Progressive().initial_model((1, 8, 9), 4)

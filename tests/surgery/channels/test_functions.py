@@ -6,7 +6,7 @@ from channel_cases import IMAGES, disturbed
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.functions import ELEMENTWISE
 from gradnet.surgery.widen import widen
 
@@ -97,7 +97,9 @@ REFUSED = {
 def test_what_is_in_the_way_is_named(name):
     step, match = REFUSED[name]
     x = torch.randn(*IMAGES)
-    with pytest.raises(GradnetError, match=f"'conv' cannot change in number.*{match}"):
+    with pytest.raises(
+        InvalidInputError, match=f"'conv' cannot change in number.*{match}"
+    ):
         widen(Net(step), "conv", 9, probe=x)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.core.torchvision import import_torchvision
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.calls import shape_of
 from gradnet.surgery.channels.graphs import called_layers, traced, unusable_layers
 from gradnet.surgery.widen import widen
@@ -42,14 +42,16 @@ class Branching(nn.Module):
 )
 def test_what_cannot_be_read_is_told(kind, match):
     model = Branching(kind)
-    with pytest.raises(GradnetError, match=match):
+    with pytest.raises(InvalidInputError, match=match):
         traced(model, torch.randn(2, 3))
-    with pytest.raises(GradnetError, match=match):
+    with pytest.raises(InvalidInputError, match=match):
         widen(model, "one", 5, probe=torch.randn(2, 3))
 
 
 def test_probe_of_another_shape_is_told():
-    with pytest.raises(GradnetError, match="Linear fails on the probe: mat1 and mat2"):
+    with pytest.raises(
+        InvalidInputError, match="Linear fails on the probe: mat1 and mat2"
+    ):
         traced(nn.Linear(3, 2), torch.randn(2, 4))
 
 
@@ -58,7 +60,9 @@ def test_auxiliary_heads_are_told():
     from torchvision import models
 
     model = models.googlenet(num_classes=3, aux_logits=True, init_weights=False)
-    with pytest.raises(GradnetError, match=r"GoogLeNet calls.*aux1.*aux_logits=False"):
+    with pytest.raises(
+        InvalidInputError, match=r"GoogLeNet calls.*aux1.*aux_logits=False"
+    ):
         traced(model.eval(), torch.randn(1, 3, 64, 64))
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from gradnet.core.torchvision import import_torchvision
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.groups import channel_group
 from gradnet.surgery.channels.streams import ChannelSlice
 
@@ -217,7 +217,9 @@ class Wide(nn.Module):
 @pytest.mark.parametrize("name", TRAPS)
 def test_traps_are_refused(name):
     build, match = TRAPS[name]
-    with pytest.raises(GradnetError, match="(?s)layer 'conv' cannot change.*" + match):
+    with pytest.raises(
+        InvalidInputError, match="(?s)layer 'conv' cannot change.*" + match
+    ):
         channel_group(build(), "conv", torch.randn(*IMAGES))
 
 
@@ -256,7 +258,7 @@ def test_other_traps_are_refused():
         (TRAPS["multiplied depthwise"][0](), "g", "a convolution of 4 groups"),
         (Net(), "head", "units of layer 'head' cannot change.*the network's output"),
     ):
-        with pytest.raises(GradnetError, match=match):
+        with pytest.raises(InvalidInputError, match=match):
             channel_group(model, layer, x)
     assert channel_group(gate(), "conv", x).layers("consumer") == ("gate", "head")
 
@@ -268,7 +270,7 @@ def test_layer_within_another_is_refused():
         nn.Flatten(),
         nn.Linear(128, 3),
     )
-    with pytest.raises(GradnetError, match="'1.linear1' is not called on its own"):
+    with pytest.raises(InvalidInputError, match="'1.linear1' is not called on its own"):
         channel_group(model, "1.linear1", torch.randn(*IMAGES))
 
 
@@ -278,13 +280,13 @@ def test_depthwise_layer_of_several_streams_is_refused():
         c=lambda: nn.Conv2d(4, 4, 1),
         both=lambda: nn.Conv2d(8, 8, 1, groups=8),
     )()
-    with pytest.raises(GradnetError, match="'both'.*carries the units of several"):
+    with pytest.raises(InvalidInputError, match="'both'.*carries the units of several"):
         channel_group(net, "both", torch.randn(*IMAGES))
 
 
 def test_obstacles_for_copies_only_can_be_allowed():
     net = trap(lambda net, x: net.n(x), n=lambda: nn.GroupNorm(2, 4))()
     x = torch.randn(*IMAGES)
-    with pytest.raises(GradnetError, match="layer 'n' .GroupNorm. mixes them"):
+    with pytest.raises(InvalidInputError, match="layer 'n' .GroupNorm. mixes them"):
         channel_group(net, "conv", x)
     assert channel_group(net, "conv", x, exact=False).layers("carrier") == ("n",)

@@ -5,7 +5,7 @@ import torch
 from channel_cases import IMAGES, disturbed
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.widen import widen
 
 PASSED = [
@@ -74,7 +74,7 @@ def test_channels_are_followed(layer):
 @pytest.mark.parametrize("layer", MIXED, ids=repr)
 def test_layers_that_mix_channels_are_named(layer):
     kind = type(layer).__name__
-    with pytest.raises(GradnetError, match=rf"layer '1' \({kind}\) mixes them"):
+    with pytest.raises(InvalidInputError, match=rf"layer '1' \({kind}\) mixes them"):
         widen(network(layer), "0", 8, probe=torch.randn(*IMAGES))
     edit = widen(network(layer), "0", 8, probe=torch.randn(*IMAGES), exact=False)
     assert edit.model[4].in_features == 32
@@ -85,5 +85,7 @@ def test_layers_without_a_rule_are_named(layer):
     model = nn.Sequential(nn.Conv2d(2, 4, 3), layer, nn.Flatten(), nn.LazyLinear(3))
     x = torch.randn(*IMAGES)
     model(x)
-    with pytest.raises(GradnetError, match=rf"layer '1' \({type(layer).__name__}\)"):
+    with pytest.raises(
+        InvalidInputError, match=rf"layer '1' \({type(layer).__name__}\)"
+    ):
         widen(model, "0", 8, probe=x)

@@ -24,7 +24,7 @@ def test_joined_streams_are_the_connected_ones(count, pairs):
     layouts = [streams.start(1, 3) for _ in range(count)]
     pairs = [(a % count, b % count) for a, b in pairs]
     for index, layout in enumerate(layouts):
-        streams.place(layout, f"layer{index}", "producer", 0)
+        streams.record(layout, f"layer{index}", "producer", 0)
     classes = [{index} for index in range(count)]
     for a, b in pairs:
         assert streams.join(layouts[a], layouts[b])
@@ -39,7 +39,7 @@ def test_joined_streams_are_the_connected_ones(count, pairs):
 def test_obstacles_stay_with_what_is_joined():
     streams = Streams()
     one, other = streams.start(1, 3), streams.start(1, 3)
-    streams.place(one, "one", "producer", 0)
+    streams.record(one, "one", "producer", 0)
     streams.obstruct(other, Obstacle("before"))
     assert streams.join(one, other)
     streams.obstruct(other, Obstacle("after", copies_only=True))
@@ -54,10 +54,10 @@ def test_obstacles_stay_with_what_is_joined():
 def test_places_of_several_segments():
     streams = Streams()
     left, right = streams.start(1, 3), streams.start(1, 2)
-    streams.place(left, "left", "producer", 0)
+    streams.record(left, "left", "producer", 0)
     both = flattened(concatenated([right, left]), (4, 5, 3, 2), 1, -1)
     assert [segment.repeat for segment in both.segments] == [6, 6]
-    streams.place(both, "reader", "consumer", 1)
+    streams.record(both, "reader", "consumer", 1)
     assert streams.of("left")[0][0][1] == ChannelSlice("reader", "consumer", 1, 12, 6)
     assert streams.of("reader") == []
 
