@@ -19,6 +19,8 @@ html_title = "gradnet"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 html_show_copyright = False
+html_show_sourcelink = False
+html_copy_source = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
@@ -44,7 +46,11 @@ def write_api_pages() -> None:
         lines = [f"# {name}", "", *automodule(name, members=False)]
         for path in modules:
             dotted = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-            lines += [f"## {dotted}", "", *automodule(dotted, members=True)]
+            lines += [
+                f"## {dotted.removeprefix('gradnet.')}",
+                "",
+                *automodule(dotted, members=True),
+            ]
         text = "\n".join(lines)
         page = target / f"{name.removeprefix('gradnet.')}.md"
         if not page.exists() or page.read_text() != text:
