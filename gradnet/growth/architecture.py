@@ -8,6 +8,7 @@ that no description runs code of another origin.
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,12 @@ MAX_DEPTH = 50
 
 def _layers() -> dict[str, type[nn.Module]]:
     """Layer types by name: those of ``torch.nn`` and of :mod:`gradnet.models`."""
-    kinds = {f"torch.nn.{name}": kind for name, kind in vars(nn).items()}
+    # Lazy layers have no shapes yet, and wrappers of several devices are no layers.
+    kinds = {
+        f"torch.nn.{name}": kind
+        for name, kind in vars(nn).items()
+        if not name.startswith("Lazy") and name != "DataParallel"
+    }
     for module in _MODULES:
         kinds |= {
             f"gradnet.{name}": kind
@@ -66,23 +72,38 @@ def describe_architecture(model: nn.Module) -> dict[str, Any]:
     return {"masked": masked, "network": _describe(model, "", set(masked))}
 
 
-def build_architecture(description: Mapping[str, Any]) -> nn.Module:
+def build_architecture(
+    description: Mapping[str, Any], max_elements: int | None = None
+) -> nn.Module:
     """A network of a described architecture, its weights to be loaded.
 
     Args:
         description: of :func:`describe_architecture`.
+        max_elements: of all parameters and buffers together, so that a damaged shape
+            allocates no more; None sets no limit.
 
     Raises:
-        DamagedFileError: it names a type that is not in the table, or is damaged.
+        DamagedFileError: it names a type that is not in the table, is too large, or is
+            damaged.
     """
     try:
-        model = _build(description["network"], 0)
+        elements = _count_elements(description["network"], 0)
+        if max_elements is not None and elements > max_elements:
+            raise ValueError(f"it has {elements:,} numbers, more than the file holds")
+        model = _build(description["network"])
         masked = [f"{name}.weight".lstrip(".") for name in description["masked"]]
         if not masked:
             return model
         everything = masks_of(model)
         return with_masks(model, {name: everything[name] for name in masked})
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         raise DamagedFileError(
             f"the description of the architecture is damaged: {error}"
         ) from None
@@ -123,16 +144,24 @@ def _describe(module: nn.Module, name: str, masked: set[str]) -> dict[str, Any]:
     }
 
 
-def _build(description: Mapping[str, Any], depth: int) -> nn.Module:
+def _count_elements(description: Mapping[str, Any], depth: int) -> int:
     if depth > MAX_DEPTH:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+    tensors = [*description["parameters"].values(), *description["buffers"].values()]
+    children = [c for c in description["children"].values() if c is not None]
+    return sum(math.prod(shape[1]) for shape in tensors if shape is not None) + sum(
+        _count_elements(child, depth + 1) for child in children
+    )
+
+
+def _build(description: Mapping[str, Any]) -> nn.Module:
     if description["type"] not in LAYERS:
         raise ValueError(f"no layer type {description['type']!r}")
     kind = LAYERS[description["type"]]
-    module = kind.__new__(kind)
+    module: nn.Module = kind.__new__(kind)
     nn.Module.__init__(module)
     for key, value in description["attributes"].items():
-        if key in _OF_ALL_MODULES or hasattr(kind, key):
+        if key in _OF_ALL_MODULES or "__" in key or hasattr(kind, key):
             raise ValueError(f"{description['type']} has no attribute {key!r}")
         setattr(module, key, _from_plain(value))
     for key, shape in description["parameters"].items():
@@ -143,7 +172,7 @@ def _build(description: Mapping[str, Any], depth: int) -> nn.Module:
         is_saved = key not in description["not_saved"]
         module.register_buffer(key, _empty(shape), persistent=is_saved)
     for key, child in description["children"].items():
-        module.add_module(key, None if child is None else _build(child, depth + 1))
+        module.add_module(key, None if child is None else _build(child))
     return module
 
 

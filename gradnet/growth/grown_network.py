@@ -163,7 +163,9 @@ def read_grown(path: str | Path, model: str | None = None) -> GrownNetwork:
     stored, tensors = load_with_header(path)
     header = FORMAT.read(stored, str(path))
     try:
-        network = _network_of(header, model)
+        # Masks and marks that are not saved are no larger than what is.
+        elements = 3 * sum(tensor.numel() for tensor in tensors.values())
+        network = _network_of(header, model, elements)
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedFileError(f"{path} holds no grown network: {error!r}") from None
     load_exactly(network, tensors, str(path))
@@ -190,10 +192,12 @@ def _architecture_of(model: nn.Module) -> dict[str, Any] | None:
         return None
 
 
-def _network_of(header: Mapping[str, Any], model: str | None) -> nn.Module:
+def _network_of(
+    header: Mapping[str, Any], model: str | None, elements: int | None = None
+) -> nn.Module:
     """The network of a header; its weights do not count."""
     if header.get("architecture") is not None:
-        return build_architecture(header["architecture"])
+        return build_architecture(header["architecture"], elements)
     method = make_method(header["growth_method"], header["settings"])
     if isinstance(method, NamedNetwork):
         _check_model(method.model, model)

@@ -44,7 +44,7 @@ class Schedule:
     until: float = 0.75
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: a number is too small.

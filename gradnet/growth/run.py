@@ -77,7 +77,7 @@ def grow(
         method: see :class:`~gradnet.growth.method.GrowthMethod`.
         samples: what it is trained and validated on.
         seed: of weights, edits, order and augmentation.
-        callbacks: who is told, and the file to continue from, as for
+        callbacks: called with evaluations, and the file to continue from, as for
             :func:`gradnet.training.loop.fit`; files of its name and a stage stand
             beside it until :func:`gradnet.growth.stage_files.remove_stage_files`.
         on_edit: called with the record of each edit, again for those of a resumed run.

@@ -49,7 +49,7 @@ class TrainingSettings:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the fields.
 
         Raises:
             GradnetError: a number is out of its range.

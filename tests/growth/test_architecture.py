@@ -107,6 +107,26 @@ def test_damaged_descriptions_are_refused(change):
         build_architecture(tampered(change))
 
 
+@pytest.mark.parametrize("key", ["__deepcopy__", "__len__", "__class__"])
+def test_special_attributes_are_refused(key):
+    with pytest.raises(DamagedFileError, match="has no attribute"):
+        build_architecture(tampered(lambda d: d["attributes"].update({key: "x"})))
+
+
+@pytest.mark.parametrize("kind", ["LazyLinear", "DataParallel", "Module"])
+def test_what_is_no_layer_is_not_in_the_table(kind):
+    with pytest.raises(DamagedFileError, match="no layer type"):
+        build_architecture(tampered(lambda d: d.update(type=f"torch.nn.{kind}")))
+
+
+def test_shapes_larger_than_the_file_allocate_nothing():
+    def enlarge(network):
+        network["parameters"]["weight"] = ["float32", [10**6, 10**6]]
+
+    with pytest.raises(DamagedFileError, match="more than the file holds"):
+        build_architecture(tampered(enlarge), max_elements=100)
+
+
 def evil_header(command, **changes):
     settings = {
         "model": "os:system",
