@@ -121,7 +121,7 @@ def train_base(
         settings: see :class:`BaseSettings`.
         seed: of weights, order and augmentation.
         folder: receives the snapshots and the checkpoint.
-        callbacks: who is told of the evaluations.
+        callbacks: called with the evaluations.
 
     Returns:
         Level -> path of those levels that were reached, and what was done.
@@ -146,9 +146,11 @@ def train_base(
         _refuse_passed_levels(levels, records, Path(folder))
         callbacks.on_resume(records)
 
-    def is_last_level_saved(record: dict[str, float]) -> bool:
+    def on_evaluation(record: dict[str, float]) -> None:
+        # Before the checkpoint is written: whenever a run is killed, a level that its
+        # checkpoint has passed is saved.
         _save_passed_levels(levels, record, model, info, Path(folder))
-        return snapshot_path(folder, levels[-1]).exists()
+        callbacks.on_evaluation(record)
 
     history = fit(
         task,
@@ -159,8 +161,9 @@ def train_base(
             checkpoint=Path(folder) / "checkpoint.pt",
             identity={**problem.identity, "model": name, **arguments},
             on_resume=resume,
+            on_evaluation=on_evaluation,
         ),
-        should_stop=is_last_level_saved,
+        should_stop=lambda record: record["accuracy"] >= levels[-1],
     )
     found = list_snapshots(folder)
     return {level: found[level] for level in levels if level in found}, history
@@ -169,7 +172,7 @@ def train_base(
 def _refuse_passed_levels(
     levels: Sequence[float], records: Sequence[Mapping[str, float]], folder: Path
 ) -> None:
-    best = max((record["accuracy"] for record in records[:-1]), default=0.0)
+    best = max((record["accuracy"] for record in records), default=0.0)
     for level in levels:
         if level <= best and not snapshot_path(folder, level).exists():
             raise GradnetError(
