@@ -121,7 +121,7 @@ def train_base(
         settings: see :class:`BaseSettings`.
         seed: of weights, order and augmentation.
         folder: receives the snapshots and the checkpoint.
-        callbacks: called with the evaluations.
+        callbacks: called at evaluations; its checkpoint and identity are not used.
 
     Returns:
         Level -> path of those levels that were reached, and what was done.
@@ -140,63 +140,61 @@ def train_base(
     task = SupervisedTask(model, problem.base_half, settings.training.batch_size, seed)
     every = max(1, task.batches.steps_per_epoch // settings.evaluations_per_epoch)
     info = describe_snapshot(problem, name, arguments, seed)
-    callbacks = callbacks or Callbacks()
-
-    def resume(records: list[dict[str, float]]) -> None:
-        _refuse_passed_levels(levels, records, Path(folder))
-        callbacks.on_resume(records)
-
-    def on_evaluation(record: dict[str, float]) -> None:
-        # Before the checkpoint is written: whenever a run is killed, a level that its
-        # checkpoint has passed is saved.
-        _save_passed_levels(levels, record, model, info, Path(folder))
-        callbacks.on_evaluation(record)
-
+    snapshots = _Snapshots(levels, model, info, Path(folder), callbacks or Callbacks())
     history = fit(
         task,
         replace(settings.training, evaluate_every=every),
         seed=seed,
         callbacks=replace(
-            callbacks,
+            snapshots.callbacks,
             checkpoint=Path(folder) / "checkpoint.pt",
             identity={**problem.identity, "model": name, **arguments},
-            on_resume=resume,
-            on_evaluation=on_evaluation,
+            on_resume=snapshots.on_resume,
+            on_evaluation=snapshots.on_evaluation,
         ),
-        should_stop=lambda record: record["accuracy"] >= levels[-1],
+        should_stop=lambda record: snapshots.best >= levels[-1],
     )
     found = list_snapshots(folder)
     return {level: found[level] for level in levels if level in found}, history
 
 
-def _refuse_passed_levels(
-    levels: Sequence[float], records: Sequence[Mapping[str, float]], folder: Path
-) -> None:
-    best = max((record["accuracy"] for record in records), default=0.0)
-    for level in levels:
-        if level <= best and not snapshot_path(folder, level).exists():
-            raise GradnetError(
-                f"level {level:g} was passed unsaved when {folder} was trained; ask "
-                "for it in a fresh folder"
-            )
+@dataclass
+class _Snapshots:
+    """Saves a snapshot when a level is first passed, and remembers the best accuracy.
 
+    Snapshots are written before the checkpoint of the same evaluation: a run that is
+    killed in between evaluates once more, and finds them.
+    """
 
-def _save_passed_levels(
-    levels: Sequence[float],
-    record: Mapping[str, float],
-    model: nn.Module,
-    info: SnapshotInfo,
-    folder: Path,
-) -> None:
-    step, accuracy = int(record["step"]), record["accuracy"]
-    for level in levels:
-        path = snapshot_path(folder, level)
-        if accuracy >= level and not path.exists():
-            reached = replace(
-                info, level=level, step=step, validation_accuracy=accuracy
-            )
-            save_snapshot(path, model, reached)
-            logger.info("level %g passed at step %d: %s", level, step, path)
+    levels: Sequence[float]
+    model: nn.Module
+    info: SnapshotInfo
+    folder: Path
+    callbacks: Callbacks
+    best: float = 0.0
+
+    def on_resume(self, records: list[dict[str, float]]) -> None:
+        self.best = max((record["accuracy"] for record in records), default=0.0)
+        for level in self.levels:
+            if level <= self.best and not snapshot_path(self.folder, level).exists():
+                raise GradnetError(
+                    f"level {level:g} was passed unsaved when {self.folder} was "
+                    "trained; ask for it in a fresh folder"
+                )
+        self.callbacks.on_resume(records)
+
+    def on_evaluation(self, record: dict[str, float]) -> None:
+        self.callbacks.on_evaluation(record)
+        step, accuracy = int(record["step"]), record["accuracy"]
+        self.best = max(self.best, accuracy)
+        for level in self.levels:
+            path = snapshot_path(self.folder, level)
+            if accuracy >= level and not path.exists():
+                reached = replace(
+                    self.info, level=level, step=step, validation_accuracy=accuracy
+                )
+                save_snapshot(path, self.model, reached)
+                logger.info("level %g passed at step %d: %s", level, step, path)
 
 
 def describe_snapshot(

@@ -80,13 +80,11 @@ class GrowthStudy:
         checkpoint = self.folder.checkpoint(key)
         callbacks = self.folder.callbacks(key, checkpoint)
         identity = {**callbacks.identity, "start": facts.get("start")}
-        edits: list[dict[str, Any]] = []
         growth = grow(
             method,
             samples,
             seed=seed,
             callbacks=replace(callbacks, identity=identity),
-            on_edit=edits.append,
             start=first,
         )
         save_grown(
@@ -99,7 +97,8 @@ class GrowthStudy:
             start,
             problem,
         )
-        self.folder.metrics.replace({**key.fields, "event": "edit"}, edits)
+        event = {**key.fields, "event": "edit"}
+        self.folder.metrics.replace(event, growth.history.edits)
         self.folder.finish(key, self._row(growth, method), method, facts)
         remove_stage_files(checkpoint)
 

@@ -102,6 +102,17 @@ class GrowthHistory:
     records: list[Record] = field(default_factory=list)
     edits: list[Record] = field(default_factory=list)
 
+    def begin_stage(self, edit: Edit, step: int) -> None:
+        """Record an edit in plain values; of its lists of names the lengths."""
+        self.stage, self.start = self.stage + 1, step
+        names = ("copied", "split", "created")
+        facts = {
+            key: len(value) if key in names else value
+            for key, value in vars(edit.certificate).items()
+        }
+        about = {"stage": self.stage, "step": step, "choice": edit.choice}
+        self.edits.append({**about, **facts})
+
     @property
     def stage_accuracies(self) -> list[float]:
         """Validation accuracies since the last edit, that just after it included."""

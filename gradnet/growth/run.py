@@ -1,8 +1,8 @@
 """The run of a growth method: stages of the one training loop, with edits between them.
 
-Costs are counted as the work is really done: the FLOPs of a training step are those of
-its forward pass, of the gradients of weights that train, and of the activations that
-have to be differentiated on the way to them.
+Costs are counted as the work is executed: the FLOPs of a training step are those of its
+forward pass, of the gradients of weights that train, and of the activations that have
+to be differentiated on the way to them.
 """
 
 import logging
@@ -77,9 +77,9 @@ def grow(
         method: see :class:`~gradnet.growth.method.GrowthMethod`.
         samples: what it is trained and validated on.
         seed: of weights, edits, order and augmentation.
-        callbacks: called with evaluations, and the file to continue from, as for
-            :func:`gradnet.training.loop.fit`; files of its name and a stage stand
-            beside it until :func:`gradnet.growth.stage_files.remove_stage_files`.
+        callbacks: as for :func:`gradnet.training.loop.fit`; the files to continue from
+            have the name of its checkpoint and a stage, and stay until
+            :func:`gradnet.growth.stage_files.remove_stage_files`.
         on_edit: called with the record of each edit, again for those of a resumed run.
         start: the network to begin with, left as it is; None for the method's own.
 
@@ -192,8 +192,7 @@ class _Run:
         edit = self._edit(self.stage + 1)
         growth.flops += Flops(forward=edit.flops)
         self._count_seconds(time.monotonic() - start)
-        history.stage, history.start = self.stage + 1, self.step
-        history.edits.append(_describe(edit, history))
+        history.begin_stage(edit, self.step)
         self.on_edit(history.edits[-1])
         growth.model = edit.model
         self.optimizer = self._begin_stage(edit)
@@ -297,15 +296,3 @@ class _Run:
     def _is_due(self, record: Record) -> bool:
         history = self.growth.history
         return record["step"] > history.start and self.method.is_due(history)
-
-
-def _describe(edit: Edit, history: GrowthHistory) -> Record:
-    """What an edit did, in plain values; of the lists of names their lengths."""
-    facts = vars(edit.certificate)
-    names = ("copied", "split", "created")
-    return {
-        "stage": history.stage,
-        "step": history.start,
-        "choice": edit.choice,
-        **{k: len(v) if k in names else v for k, v in facts.items()},
-    }

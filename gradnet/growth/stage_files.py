@@ -8,7 +8,7 @@ from typing import Any
 from gradnet.core.files import load_tensors, save_tensors
 from gradnet.core.formats import Format, identity_of_format_0
 from gradnet.core.settings import to_plain
-from gradnet.training.loop import check_same_run
+from gradnet.training.checkpoint import check_same_run
 
 
 def _upgrade_0(state: dict[str, Any]) -> dict[str, Any]:

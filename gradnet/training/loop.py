@@ -6,85 +6,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from gradnet.core.files import load_tensors, save_tensors
-from gradnet.core.formats import Format, identity_of_format_0
 from gradnet.core.progress import progress
 from gradnet.core.reproducibility import derive_seed, isolated_randomness
-from gradnet.core.settings import first_difference, to_plain
-from gradnet.errors import GradnetError, InvalidInputError
+from gradnet.core.settings import to_plain
+from gradnet.errors import GradnetError
+from gradnet.training.checkpoint import FORMAT, check_same_run
+from gradnet.training.settings import TrainingSettings
+
+__all__ = ["Callbacks", "History", "Part", "Task", "TrainingSettings", "fit"]
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a network is trained.
-
-    Attributes:
-        steps: optimizer steps at most.
-        batch_size: samples a step.
-        optimizer: ``sgd`` or ``adamw``.
-        learning_rate: at the start.
-        momentum: of ``sgd``.
-        weight_decay: as the optimizer defines it (L2 for ``sgd``, decoupled for
-            ``adamw``).
-        schedule: ``constant``, or ``cosine`` down to zero at the last step.
-        evaluate_every: steps between evaluations on the validation part.
-        patience: stop after so many evaluations without a better one; None never does.
-    """
-
-    steps: int = 4000
-    batch_size: int = 64
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: Literal["constant", "cosine"] = "constant"
-    evaluate_every: int = 50
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            GradnetError: a number is out of its range.
-        """
-        for name in ("steps", "batch_size", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise GradnetError(f"{name} is {getattr(self, name)}; it must be >= 1")
-        if not self.learning_rate > 0:
-            raise GradnetError(
-                f"learning_rate is {self.learning_rate}; it must be positive"
-            )
-
-    def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer over the module's trainable parameters.
-
-        Raises:
-            GradnetError: no parameter is trainable, or the optimizer is unknown.
-        """
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        if not parameters:
-            raise GradnetError("the network has no trainable parameters")
-        rate, decay = self.learning_rate, self.weight_decay
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters, lr=rate, momentum=self.momentum, weight_decay=decay
-            )
-        if self.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-        raise GradnetError(f"no optimizer {self.optimizer!r}; there are: sgd, adamw")
-
-    def rate_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        if self.schedule == "constant":
-            return self.learning_rate
-        return self.learning_rate * (1 + math.cos(math.pi * step / self.steps)) / 2
 
 
 class Task(Protocol):
@@ -139,14 +76,19 @@ class History:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told of a run's evaluations, and where its checkpoint is kept.
+    """What is called at a run's evaluations, and where its checkpoint is kept.
+
+    A run that resumes at an evaluation, before any further step, repeats the call of
+    ``on_evaluation`` for it: what that call did not finish is then done.
 
     Attributes:
         checkpoint: a file to continue from; written at each evaluation and about once
             a minute, for the caller to remove when the result is safe. None keeps none.
         identity: what this run is; a checkpoint of another run is refused.
-        on_resume: called once, with the records of the earlier runs.
-        on_evaluation: called with the record of each new evaluation.
+        on_resume: called once, at the start, with the records of the earlier runs; the
+            one that the run resumes at is left to ``on_evaluation``.
+        on_evaluation: called with the record of each evaluation, before its checkpoint
+            is written, while the network has the weights that were evaluated.
         description: for the progress display.
     """
 
@@ -188,8 +130,8 @@ def fit(
         settings: see :class:`TrainingSettings`.
         seed: of dropout and whatever else draws from torch's generator.
         callbacks: see :class:`Callbacks`.
-        should_stop: called with the record of each evaluation, again for the last one
-            when a run is resumed; true ends the run.
+        should_stop: called with the same records after ``callbacks.on_evaluation``;
+            true ends the run.
         part: the steps to do, when not all; the module then ends with its last
             weights.
 
@@ -199,7 +141,7 @@ def fit(
     callbacks = callbacks or Callbacks()
     run = _Run(task, settings, seed, callbacks, part)
     run.resume()
-    callbacks.on_resume(run.history.records)
+    _report_earlier(run, callbacks)
     with (
         isolated_randomness(),
         progress(callbacks.description, run.last, done=run.step) as advance,
@@ -219,6 +161,15 @@ def fit(
     if run.keeps_best:
         task.module.load_state_dict(run.best_state)
     return run.history
+
+
+def _report_earlier(run: "_Run", callbacks: Callbacks) -> None:
+    """Call back for what was evaluated before the run was stopped."""
+    records = list(run.history.records)
+    last = records[-1:] if run.is_evaluated() else []
+    callbacks.on_resume(records[: len(records) - len(last)])
+    for record in last:
+        callbacks.on_evaluation(record)
 
 
 class _Run:
@@ -330,36 +281,6 @@ class _Run:
         self.task.module.load_state_dict(state["module"])
         self.best_state = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def check_same_run(
-    before: Mapping[str, Any], identity: Mapping[str, Any], checkpoint: Path
-) -> None:
-    """Refuse a checkpoint of another run.
-
-    Args:
-        before: the identity that the checkpoint holds, in plain values.
-        identity: of the run that would resume; settings may be dataclasses.
-        checkpoint: the file, for the message.
-
-    Raises:
-        InvalidInputError: they differ; the first difference is named.
-    """
-    known = {name: before.get(name) for name in identity}
-    difference = first_difference(known, identity)
-    if difference is not None:
-        raise InvalidInputError(
-            f"{checkpoint} is of another run: {difference}; remove the file or work in "
-            "another folder"
-        )
-
-
-def _upgrade_0(state: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 stores the settings as plain values, not as text."""
-    return {**state, "identity": identity_of_format_0(state["identity"])}
-
-
-FORMAT = Format("training checkpoint", (_upgrade_0,))
 
 
 def _rank(record: Mapping[str, float]) -> tuple[float, float]:

@@ -6,7 +6,9 @@ import torch
 from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
+from gradnet.experiments import base_network
 from gradnet.experiments.base_network import BaseSettings, train_base
+from gradnet.training import loop
 from gradnet.training.loop import Callbacks, TrainingSettings
 from gradnet.training.supervised import evaluate
 
@@ -45,6 +47,49 @@ def test_a_higher_level_can_be_asked_for_later(problem, tmp_path):
     assert one.info == two.info
     for name, tensor in one.model.state_dict().items():
         assert torch.equal(tensor, two.model.state_dict()[name])
+
+
+def test_a_run_that_is_killed_before_its_checkpoint_ends_as_one_that_is_not(
+    problem, tmp_path, monkeypatch
+):
+    """Snapshots are written first; training still goes on to the evaluation."""
+    whole, expected = train_base(problem, settings(0.3, 0.6), 0, tmp_path / "whole")
+    last = expected.records[-1]["step"]
+    save = loop._Run.save
+
+    def killed(run):
+        if run.step == last:
+            raise KeyboardInterrupt
+        save(run)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop._Run, "save", killed)
+        train_base(problem, settings(0.3, 0.6), 0, tmp_path / "killed")
+    assert (tmp_path / "killed/level-0.6.safetensors").exists()
+    found, history = train_base(problem, settings(0.3, 0.6), 0, tmp_path / "killed")
+    steps = [[r["step"] for r in h.records] for h in (history, expected)]
+    assert steps[0] == steps[1]
+    for level, path in whole.items():
+        assert load_snapshot(found[level]).info == load_snapshot(path).info
+
+
+def test_the_stopping_rule_writes_nothing(problem, tmp_path, monkeypatch):
+    real_fit, folder = base_network.fit, tmp_path / "run"
+    calls = []
+
+    def fit(*arguments, should_stop, **others):
+        def looked_at(record):
+            before = sorted(folder.iterdir())
+            stops = should_stop(record)
+            assert sorted(folder.iterdir()) == before
+            calls.append(stops)
+            return stops
+
+        return real_fit(*arguments, should_stop=looked_at, **others)
+
+    monkeypatch.setattr(base_network, "fit", fit)
+    train_base(problem, settings(0.3), 0, folder)
+    assert calls == [False] * (len(calls) - 1) + [True]
 
 
 def test_a_level_that_was_passed_unsaved_is_refused(problem, tmp_path):

@@ -39,7 +39,7 @@ PRESERVING = Cornet(
 )
 
 
-def stop(record):
+def stop(*arguments):
     raise KeyboardInterrupt
 
 
@@ -77,10 +77,16 @@ def test_a_checkpoint_of_another_run_is_refused(
         grow(replace(WIDER, **changes), digits(), seed=seed, callbacks=other)
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path):
+def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     callbacks = Callbacks(tmp_path / "run.pt")
     expected = grow(WIDER, digits(), callbacks=callbacks)
-    again = grow(WIDER, digits(), callbacks=replace(callbacks, on_evaluation=stop))
+    for work in ("losses", "evaluate"):
+        monkeypatch.setattr(SupervisedTask, work, stop)
+    repeated = []
+    again = grow(
+        WIDER, digits(), callbacks=replace(callbacks, on_evaluation=repeated.append)
+    )
+    assert repeated == expected.history.records[-1:]
     assert again.history == expected.history and again.flops == expected.flops
     assert again.seconds == pytest.approx(expected.seconds)
 

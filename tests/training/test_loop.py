@@ -103,6 +103,72 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
         fit(Regression(), SETTINGS, seed=3, callbacks=Callbacks(checkpoint=path))
 
 
+def callbacks_that_record(path, events, fail_after=None):
+    """Callbacks that note what is called, with the steps; one fails after its note."""
+
+    def on_evaluation(record):
+        events.append(("evaluation", record["step"]))
+        if record["step"] == fail_after:
+            raise KeyboardInterrupt
+
+    def on_resume(records):
+        events.append(("resume", [record["step"] for record in records]))
+
+    return Callbacks(path, on_resume=on_resume, on_evaluation=on_evaluation)
+
+
+def test_an_evaluation_that_was_not_saved_is_done_again_and_the_last_saved_repeated(
+    tmp_path,
+):
+    events = []
+    with pytest.raises(KeyboardInterrupt):
+        callbacks = callbacks_that_record(tmp_path / "run.pt", events, fail_after=10)
+        fit(Regression(), SETTINGS, seed=3, callbacks=callbacks)
+    assert events == [
+        ("resume", []),
+        *(("evaluation", step) for step in (0, 5, 10)),
+    ]
+    events.clear()
+    callbacks = callbacks_that_record(tmp_path / "run.pt", events)
+    fit(Regression(), SETTINGS, seed=3, callbacks=callbacks)
+    assert events == [
+        ("resume", [0]),  # the run resumes at the evaluation at step 5
+        *(("evaluation", step) for step in (5, 10, 15, 20, 25, 30)),
+    ]
+
+
+def test_a_run_that_resumes_between_evaluations_repeats_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradnet.training.loop.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    events = []
+    halted = Regression()
+    halted.fail_at = 7
+    callbacks = callbacks_that_record(tmp_path / "run.pt", events)
+    with pytest.raises(KeyboardInterrupt):
+        fit(halted, SETTINGS, seed=3, callbacks=callbacks)
+    events.clear()
+    fit(Regression(), SETTINGS, seed=3, callbacks=callbacks)
+    assert events[:2] == [("resume", [0, 5]), ("evaluation", 10)]
+
+
+def test_a_repeated_evaluation_is_called_with_the_weights_that_were_evaluated(tmp_path):
+    def weights_at(step, task, seen):
+        def on_evaluation(record):
+            if record["step"] == step:
+                seen.append(task.module[0].weight.detach().clone())
+
+        return Callbacks(tmp_path / "run.pt", on_evaluation=on_evaluation)
+
+    seen = []
+    for fail_at in (5, None):
+        task = Regression()
+        task.fail_at = fail_at
+        try:
+            fit(task, SETTINGS, seed=3, callbacks=weights_at(5, task, seen))
+        except KeyboardInterrupt:
+            assert fail_at
+    assert len(seen) == 2 and torch.equal(*seen)
+
+
 def test_the_best_weights_are_kept():
     task = Regression()
     history = fit(task, SETTINGS, seed=3)
@@ -131,21 +197,6 @@ def test_a_loss_that_is_not_finite_is_refused():
     task.x = task.x * torch.nan
     with pytest.raises(GradnetError, match="loss is nan at step 0; lower the learning"):
         fit(task, SETTINGS)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("steps", 0), ("batch_size", 0), ("evaluate_every", 0), ("learning_rate", 0.0)],
-)
-def test_settings_out_of_range_are_refused(field, value):
-    with pytest.raises(GradnetError, match=field):
-        TrainingSettings(**{field: value})
-
-
-def test_cosine_falls_to_zero():
-    rates = [SETTINGS.rate_at(step) for step in range(31)]
-    assert rates[0] == 0.05 and rates[15] == pytest.approx(0.025)
-    assert rates == sorted(rates, reverse=True) and rates[30] == pytest.approx(0)
 
 
 def test_the_callers_generator_is_left_alone():
