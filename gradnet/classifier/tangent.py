@@ -65,7 +65,7 @@ def logits_and_scores(
         GradnetError: a layer of the model changes from call to call.
     """
     check_evaluation_mode(extractor.model)
-    chosen, fixed = extractor.parameters()
+    chosen, fixed = extractor.selected_and_fixed()
 
     def logits_of(parameters: dict[str, Tensor]) -> Tensor:
         logits: Tensor = functional_call(extractor.model, {**parameters, **fixed}, (x,))

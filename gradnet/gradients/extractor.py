@@ -136,7 +136,7 @@ class GradientExtractor:
         """
         labels, num_logits = self._check(x, labels)
         if out is None:
-            out = self.empty(labels.shape, x.device)
+            out = self.allocate(labels.shape, x.device)
         logits = []
         for part in self._parts(x, labels):
             place = {name: gradient[part] for name, gradient in out.items()}
@@ -162,7 +162,7 @@ class GradientExtractor:
         """
         labels, _ = self._check(x, labels)
         parts = self._parts(x, labels)
-        buffers = self.empty(labels[parts[0]].shape, x.device) if parts else {}
+        buffers = self.allocate(labels[parts[0]].shape, x.device) if parts else {}
         for part in parts:
             count = len(x[part])
             place = {name: buffer[:count] for name, buffer in buffers.items()}
@@ -190,12 +190,20 @@ class GradientExtractor:
         labels, _ = self._check(x, labels)
         return self._engines.read(x, labels)
 
-    def empty(
-        self, labels: Sequence[int], device: torch.device | str = "cpu"
+    def allocate(
+        self, shape_of_labels: Sequence[int], device: torch.device | str = "cpu"
     ) -> dict[str, Tensor]:
-        """Room for gradients at labels of a shape: parameter -> ``(N, C, *shape)``."""
+        """Allocate uninitialized tensors, to be passed as ``out`` and used again.
+
+        Args:
+            shape_of_labels: ``(N, C)``.
+            device: where.
+
+        Returns:
+            Parameter name -> ``(N, C, *shape)``.
+        """
         return {
-            name: torch.empty(*labels, *shape, dtype=self.dtype, device=device)
+            name: torch.empty(*shape_of_labels, *shape, dtype=self.dtype, device=device)
             for name, shape in self.layout.shapes.items()
         }
 
@@ -212,8 +220,8 @@ class GradientExtractor:
             self._engines.verify(x)
         return self._engines.explain()
 
-    def parameters(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The tensors that are read, and the parameters and buffers that are not."""
+    def selected_and_fixed(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The selected parameters, and all other parameters and buffers, by name."""
         return FunctionalEngine(self.model, list(self.layout.shapes)).split_parameters()
 
     @torch.no_grad()
@@ -264,7 +272,7 @@ class GradientExtractor:
         def read(num_labels: int) -> None:
             at = labels[:1, :1].expand(1, num_labels)
             if reduction is None:
-                self._differentiate(x[:1], at, self.empty(at.shape, x.device))
+                self._differentiate(x[:1], at, self.allocate(at.shape, x.device))
             else:
                 self._reduce(x[:1], at, reduction)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gradnet.core.reproducibility import derive_seed
 from gradnet.data.problem import Samples
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Edit
 from gradnet.training.loop import TrainingSettings
 
@@ -47,14 +47,16 @@ class Schedule:
         """Validate the fields.
 
         Raises:
-            GradnetError: a number is too small.
+            InvalidInputError: a number is too small.
         """
         for name, least in (("every", 1), ("first", 0), ("patience", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise GradnetError(f"growth {name} is {value}; it must be >= {least}")
+                raise InvalidInputError(
+                    f"growth {name} is {value}; it must be >= {least}"
+                )
         if not 0 < self.until < 1:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"growth until is {self.until}; it is a part of the run, below 1"
             )
 
@@ -209,7 +211,7 @@ class GrowthMethod(abc.ABC):
             num_classes: ``K``.
 
         Raises:
-            GradnetError: it is no network that the method could begin with.
+            InvalidInputError: it is no network that the method could begin with.
         """
         first = self.initial_model(input_shape, num_classes)
         state = start.state_dict()
@@ -220,7 +222,7 @@ class GrowthMethod(abc.ABC):
         if expected != given:
             pairs = expected.items() ^ given.items()
             name = min(pair[0] for pair in pairs)
-            raise GradnetError(
+            raise InvalidInputError(
                 f"{type(self).__name__} cannot begin with this {type(start).__name__}: "
                 f"{name} is {given.get(name, 'missing')} there, and "
                 f"{expected.get(name, 'missing')} in its first network; set its "
@@ -267,7 +269,7 @@ def places(before: list[int], after: list[int]) -> list[int]:
         GradnetError: the numbers do not fit each other.
     """
     if len(before) != len(after) or any(map(int.__gt__, before, after)):
-        raise GradnetError(
+        raise InvalidInputError(
             f"a network with stages of {before} does not become one with stages of "
             f"{after}; give as many stages, none shallower"
         )
