@@ -39,7 +39,7 @@ def ours(
 ) -> Run:
     """Our extractor; with ``reuse`` it writes into the same memory at every call."""
     extractor = GradientExtractor(model, engine=engine, dtype=dtype)
-    out = extractor.allocate((len(x), NUM_CLASSES), x.device) if reuse else None
+    out = extractor.allocate(len(x), NUM_CLASSES, x.device) if reuse else None
     return lambda: extractor.logits_and_gradients(x, out=out)[1]
 
 

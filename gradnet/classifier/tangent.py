@@ -19,6 +19,7 @@ from gradnet.core.evaluation_mode import (
     check_evaluation_mode,
     differentiable_attention,
 )
+from gradnet.gradients.cotangents import CROSS_ENTROPY
 from gradnet.gradients.extractor import GradientExtractor
 
 
@@ -27,7 +28,7 @@ def is_tangent_model(
 ) -> bool:
     """Whether scores are linear in cross-entropy gradients, as they must be here."""
     return (
-        extractor.loss == "cross_entropy"
+        extractor.loss == CROSS_ENTROPY
         and not extractor.weight_decay
         and features.is_linear
         and network.is_linear_scorer
@@ -65,7 +66,7 @@ def logits_and_scores(
         GradnetError: a layer of the model changes from call to call.
     """
     check_evaluation_mode(extractor.model)
-    chosen, fixed = extractor.selected_and_fixed()
+    chosen, fixed = extractor.selected_and_fixed_parameters()
 
     def logits_of(parameters: dict[str, Tensor]) -> Tensor:
         logits: Tensor = functional_call(extractor.model, {**parameters, **fixed}, (x,))

@@ -1,16 +1,19 @@
 """Candidate labels, and the gradient of the loss with respect to the logits there."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.core.registry import Registry
+from gradnet.errors import InvalidInputError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+# Its cotangents have a closed form, and the tangent model relies on that.
+CROSS_ENTROPY = "cross_entropy"
 
 
 def label_cotangents(logits: Tensor, labels: Tensor) -> Tensor:
@@ -30,23 +33,69 @@ def label_cotangents(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.softmax(-1)[:, None] - onehot.to(logits.dtype)
 
 
-def loss_cotangents(
-    loss: Literal["cross_entropy"] | Loss, logits: Tensor, labels: Tensor
-) -> Tensor:
+def loss_cotangents(loss: str | Loss, logits: Tensor, labels: Tensor) -> Tensor:
     """The gradient of a loss with respect to the logits, for candidate labels.
 
     Args:
-        loss: ``"cross_entropy"``, or a function of logits ``(K,)`` and a label ``()``.
+        loss: a name of :data:`LOSSES`, or a function of logits ``(K,)`` and a label
+            ``()``.
         logits: ``(N, K)``.
         labels: ``(N, C)``.
 
     Returns:
         ``(N, C, K)``.
+
+    Raises:
+        InvalidInputError: there is no loss of this name.
     """
-    if isinstance(loss, str):
+    if loss == CROSS_ENTROPY:
         return label_cotangents(logits, labels)
-    per_label = vmap(grad(loss), in_dims=(None, 0))
+    function = LOSSES.find(loss) if isinstance(loss, str) else loss
+    per_label = vmap(grad(function), in_dims=(None, 0))
     return vmap(per_label)(logits, labels)
+
+
+def register_loss(name: str, loss: Loss, *, replace: bool = False) -> None:
+    """Give a loss of your own a name, for the ``loss`` of a GradientExtractor.
+
+    Installed packages can add losses as entry points of the group ``gradnet.losses``.
+
+    Args:
+        name: a new key of :data:`LOSSES`.
+        loss: function of logits ``(K,)`` and a label ``()`` that returns a scalar, by
+            operations that ``torch.func`` can differentiate and batch.
+        replace: allow a name that is already there; ``cross_entropy`` stays.
+
+    Raises:
+        InvalidInputError: the name is taken or not allowed, or the loss cannot be
+            called.
+
+    Example:
+        >>> def sharpened(logits, label):
+        ...     return functional.cross_entropy(2 * logits, label)
+        >>> register_loss("sharpened", sharpened)
+        >>> loss_cotangents("sharpened", torch.zeros(1, 2), torch.tensor([[0]]))
+        tensor([[[-1.,  1.]]])
+        >>> LOSSES.unregister("sharpened")
+    """
+    LOSSES.register(name, loss, replace=replace)
+
+
+def _check_loss(name: str, loss: object) -> None:
+    if name == CROSS_ENTROPY:
+        raise InvalidInputError(f"the loss {name!r} cannot be replaced")
+    if not callable(loss):
+        raise InvalidInputError(
+            f"loss {name!r}: give a function of logits and label, not {loss!r}"
+        )
+
+
+LOSSES: Registry[Loss] = Registry(
+    "loss",
+    {CROSS_ENTROPY: functional.cross_entropy},
+    group="gradnet.losses",
+    check=_check_loss,
+)
 
 
 def check_labels(
@@ -55,19 +104,21 @@ def check_labels(
     """The labels to read, ``(N, C)``; all K of each sample for None.
 
     Raises:
-        GradnetError: their shape or type is wrong, or one is out of range.
+        InvalidInputError: their shape or type is wrong, or one is out of range.
     """
     if labels is None:
         return torch.arange(num_logits, device=device).expand(count, -1)
     if labels.dim() != 2 or len(labels) != count:
-        raise GradnetError(
+        raise InvalidInputError(
             f"labels are {tuple(labels.shape)} for {count} samples; they must be (N, C)"
         )
     if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise GradnetError(f"labels are {labels.dtype}; they must be whole numbers")
+        raise InvalidInputError(
+            f"labels are {labels.dtype}; they must be whole numbers"
+        )
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_logits:
         bad = labels[(labels < 0) | (labels >= num_logits)][0].item()
-        raise GradnetError(
+        raise InvalidInputError(
             f"label {bad} is out of range: the model has {num_logits} logits, labels "
             f"go from 0 to {num_logits - 1}"
         )

@@ -53,7 +53,7 @@ class Engines:
         self,
         model: nn.Module,
         layout: BlockLayout,
-        loss: Literal["cross_entropy"] | Loss,
+        loss: str | Loss,
         weight_decay: float,
         name: EngineName,
     ) -> None:

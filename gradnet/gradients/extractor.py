@@ -6,7 +6,6 @@ Letters as in ``blocks.py``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,12 @@ from torch import Tensor, nn
 from gradnet.core.evaluation_mode import check_evaluation_mode
 from gradnet.core.memory import ChunkSizes
 from gradnet.errors import GradnetError
-from gradnet.gradients.cotangents import Loss, check_labels
+from gradnet.gradients.cotangents import (
+    CROSS_ENTROPY,
+    LOSSES,
+    Loss,
+    check_labels,
+)
 from gradnet.gradients.dispatch import EngineName, Engines, ParameterPath
 from gradnet.gradients.factors import FactoredBlock
 from gradnet.gradients.functional import FunctionalEngine
@@ -34,8 +38,8 @@ class GradientExtractor:
         model: maps ``(N, ...)`` to logits ``(N, K)``; it is left as it is.
         layers: name patterns of the layers to read, see :meth:`BlockLayout.of`.
         biases: read the biases too.
-        loss: ``"cross_entropy"``, or a function of logits ``(K,)`` and a label ``()``
-            that returns a scalar.
+        loss: a name of :data:`gradnet.gradients.LOSSES`, or a function of logits
+            ``(K,)`` and a label ``()`` that returns a scalar.
         weight_decay: adds ``weight_decay * W`` to each gradient, as the vectors of the
             2018 code had it (5e-4).
         chunk_size: samples that are differentiated at once; None measures how many fit
@@ -58,18 +62,15 @@ class GradientExtractor:
         model: nn.Module,
         layers: str | Sequence[str] | None = None,
         biases: bool = False,
-        loss: Literal["cross_entropy"] | Loss = "cross_entropy",
+        loss: str | Loss = CROSS_ENTROPY,
         weight_decay: float = 0.0,
         chunk_size: int | None = None,
         engine: EngineName = "auto",
         max_memory: str | float | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if isinstance(loss, str) and loss != "cross_entropy":
-            raise GradnetError(
-                f"no loss {loss!r}; give 'cross_entropy' or a function of logits and "
-                "label"
-            )
+        if isinstance(loss, str):
+            LOSSES.find(loss)  # which raises if there is none
         self.model = model
         self.loss = loss
         self.weight_decay = weight_decay
@@ -136,7 +137,7 @@ class GradientExtractor:
         """
         labels, num_logits = self._check(x, labels)
         if out is None:
-            out = self.allocate(labels.shape, x.device)
+            out = self.allocate(*_size_of(labels), x.device)
         logits = []
         for part in self._parts(x, labels):
             place = {name: gradient[part] for name, gradient in out.items()}
@@ -162,7 +163,7 @@ class GradientExtractor:
         """
         labels, _ = self._check(x, labels)
         parts = self._parts(x, labels)
-        buffers = self.allocate(labels[parts[0]].shape, x.device) if parts else {}
+        buffers = self.allocate(*_size_of(labels[parts[0]]), x.device) if parts else {}
         for part in parts:
             count = len(x[part])
             place = {name: buffer[:count] for name, buffer in buffers.items()}
@@ -191,19 +192,19 @@ class GradientExtractor:
         return self._engines.read(x, labels)
 
     def allocate(
-        self, shape_of_labels: Sequence[int], device: torch.device | str = "cpu"
+        self,
+        num_samples: int,
+        num_labels: int,
+        device: torch.device | str = "cpu",
     ) -> dict[str, Tensor]:
-        """Allocate uninitialized tensors, to be passed as ``out`` and used again.
+        """Uninitialized memory for gradients: parameter name -> ``(N, C, *shape)``.
 
-        Args:
-            shape_of_labels: ``(N, C)``.
-            device: where.
-
-        Returns:
-            Parameter name -> ``(N, C, *shape)``.
+        It can be given as ``out`` to :meth:`logits_and_gradients`, again and again.
         """
         return {
-            name: torch.empty(*shape_of_labels, *shape, dtype=self.dtype, device=device)
+            name: torch.empty(
+                num_samples, num_labels, *shape, dtype=self.dtype, device=device
+            )
             for name, shape in self.layout.shapes.items()
         }
 
@@ -220,8 +221,13 @@ class GradientExtractor:
             self._engines.verify(x)
         return self._engines.explain()
 
-    def selected_and_fixed(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The selected parameters, and all other parameters and buffers, by name."""
+    def selected_and_fixed_parameters(
+        self,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The parameters that are differentiated; all other parameters and buffers.
+
+        Both are detached, by name, as ``torch.func.functional_call`` takes them.
+        """
         return FunctionalEngine(self.model, list(self.layout.shapes)).split_parameters()
 
     @torch.no_grad()
@@ -272,7 +278,7 @@ class GradientExtractor:
         def read(num_labels: int) -> None:
             at = labels[:1, :1].expand(1, num_labels)
             if reduction is None:
-                self._differentiate(x[:1], at, self.allocate(at.shape, x.device))
+                self._differentiate(x[:1], at, self.allocate(1, num_labels, x.device))
             else:
                 self._reduce(x[:1], at, reduction)
 
@@ -320,3 +326,7 @@ class GradientExtractor:
 
     def _no_logits(self, x: Tensor, num_logits: int) -> Tensor:
         return x.new_empty(0, num_logits, dtype=self._engines.dtype)
+
+
+def _size_of(labels: Tensor) -> tuple[int, int]:
+    return labels.shape[0], labels.shape[1]

@@ -1,7 +1,8 @@
 """How each layer's gradient follows from its input and its output cotangents.
 
 A rule takes the layer, the input of one call and the cotangents of its output, and
-gives the factors of the gradients. What has no rule here is left to ``torch.func``.
+gives the factors of the gradients. What has no rule here is left to ``torch.func``;
+:func:`register_layer_rule` adds rules for a layer of your own.
 
 | layer | input | cotangents |
 |---|---|---|
@@ -16,41 +17,101 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gradnet.core.registry import Registry
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.factors import Factors, Formed, Product
 
 Rule = Callable[[Any, Tensor, Tensor], Factors]
 
 
+def _always(layer: nn.Module) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class LayerRules:
-    """The rules of a layer.
+    """The rules of a kind of layer.
 
     Attributes:
+        layer: class of the layer; its forward method is the one that the rules are of.
         rules: parameter's name in the layer -> its rule.
-        channels_first: the features are in dimension 1, all else are places; otherwise
-            they are the last, and any number of dimensions may stand before them.
+        channels_first: the features are in dimension 1, and all dimensions after it are
+            positions; otherwise the features are the last dimension, and any number of
+            dimensions may stand before it.
+        applies: whether the rules hold for a layer with the options that it has.
     """
 
+    layer: type[nn.Module]
     rules: Mapping[str, Rule]
-    channels_first: bool
+    channels_first: bool = False
+    applies: Callable[[Any], bool] = _always
 
 
 def rules_of(layer: nn.Module) -> LayerRules | None:
     """The rules of a layer, or None where its forward pass is none that is known.
 
-    Subclasses count if they compute as their parent does.
+    Subclasses count if they compute as their parent does; the rules of the nearest
+    class win.
     """
-    for kind, rules in RULES.items():
-        if isinstance(layer, kind) and type(layer).forward is kind.forward:
-            return None if _is_special(layer) else rules
-    return None
+    order = type(layer).__mro__
+    known = [
+        rules
+        for rules in LAYER_RULES.values()
+        if rules.layer in order and type(layer).forward is rules.layer.forward
+    ]
+    nearest = min(known, key=lambda rules: order.index(rules.layer), default=None)
+    return nearest if nearest and nearest.applies(layer) else None
 
 
-def _is_special(layer: nn.Module) -> bool:
-    """Whether an option makes the layer's gradient something else than its rule."""
-    if isinstance(layer, nn.Embedding):
-        return layer.max_norm is not None or layer.scale_grad_by_freq
-    return False
+def register_layer_rule(name: str, rules: LayerRules, *, replace: bool = False) -> None:
+    """Let the fast engine read a layer of your own.
+
+    Extractors that are made afterwards use the rules. Whenever a model is new, they are
+    compared with the gradients of single samples; a parameter whose rule is wrong there
+    is read by ``torch.func``, and :meth:`GradientExtractor.explain` says so.
+
+    Installed packages can add rules as entry points of the group
+    ``gradnet.layer_rules``, each a :class:`LayerRules`.
+
+    Args:
+        name: a new key of :data:`LAYER_RULES`.
+        rules: the class of the layer, and a rule for each parameter.
+        replace: allow a name that is already there.
+
+    Raises:
+        InvalidInputError: the name is taken or not allowed, or these are no rules of a
+            module class.
+
+    Example:
+        >>> import torch
+        >>> from gradnet.gradients import Formed
+        >>> class Scaled(nn.Module):
+        ...     def __init__(self, size):
+        ...         super().__init__()
+        ...         self.factor = nn.Parameter(torch.ones(size))
+        ...     def forward(self, x):
+        ...         return x * self.factor
+        >>> def factor_rule(layer, x, cotangents):
+        ...     return Formed(cotangents * x[:, None])
+        >>> register_layer_rule("scaled", LayerRules(Scaled, {"factor": factor_rule}))
+        >>> rules_of(Scaled(3)).layer.__name__
+        'Scaled'
+        >>> LAYER_RULES.unregister("scaled")
+    """
+    LAYER_RULES.register(name, rules, replace=replace)
+
+
+def _check_rules(name: str, rules: object) -> None:
+    if not isinstance(rules, LayerRules):
+        raise InvalidInputError(f"layer rules {name!r}: give a LayerRules, not {rules}")
+    if not (isinstance(rules.layer, type) and issubclass(rules.layer, nn.Module)):
+        raise InvalidInputError(
+            f"layer rules {name!r}: {rules.layer!r} is no subclass of nn.Module"
+        )
+    if not rules.rules or not all(map(callable, rules.rules.values())):
+        raise InvalidInputError(
+            f"layer rules {name!r}: give a function for each parameter's name"
+        )
 
 
 def _linear_weight(layer: nn.Linear, x: Tensor, cotangents: Tensor) -> Factors:
@@ -168,29 +229,40 @@ def _sum_to(cotangents: Tensor, last: int) -> Tensor:
     return cotangents.sum(places) if places else cotangents
 
 
-_CONV = LayerRules({"weight": _conv_weight, "bias": _channel_bias}, True)
-_CONV_TRANSPOSE = LayerRules(
-    {"weight": _conv_transpose_weight, "bias": _channel_bias}, True
-)
-_BATCH_NORM = LayerRules({"weight": _batch_norm_weight, "bias": _channel_bias}, True)
+def _has_plain_gradient(layer: nn.Embedding) -> bool:
+    return layer.max_norm is None and not layer.scale_grad_by_freq
 
-RULES: Mapping[type[nn.Module], LayerRules] = {
-    nn.Linear: LayerRules({"weight": _linear_weight, "bias": _last_bias}, False),
-    nn.Conv1d: _CONV,
-    nn.Conv2d: _CONV,
-    nn.Conv3d: _CONV,
-    nn.ConvTranspose1d: _CONV_TRANSPOSE,
-    nn.ConvTranspose2d: _CONV_TRANSPOSE,
-    nn.ConvTranspose3d: _CONV_TRANSPOSE,
-    nn.BatchNorm1d: _BATCH_NORM,
-    nn.BatchNorm2d: _BATCH_NORM,
-    nn.BatchNorm3d: _BATCH_NORM,
-    nn.GroupNorm: LayerRules(
-        {"weight": _group_norm_weight, "bias": _channel_bias}, True
-    ),
-    nn.LayerNorm: LayerRules(
-        {"weight": _layer_norm_weight, "bias": _layer_norm_bias}, False
-    ),
-    nn.RMSNorm: LayerRules({"weight": _rms_norm_weight}, False),
-    nn.Embedding: LayerRules({"weight": _embedding_weight}, False),
+
+_CONV: Mapping[str, Rule] = {"weight": _conv_weight, "bias": _channel_bias}
+_CONV_TRANSPOSE: Mapping[str, Rule] = {
+    "weight": _conv_transpose_weight,
+    "bias": _channel_bias,
 }
+_BATCH_NORM: Mapping[str, Rule] = {"weight": _batch_norm_weight, "bias": _channel_bias}
+_BUILT_IN = [
+    LayerRules(nn.Linear, {"weight": _linear_weight, "bias": _last_bias}),
+    LayerRules(nn.Conv1d, _CONV, True),
+    LayerRules(nn.Conv2d, _CONV, True),
+    LayerRules(nn.Conv3d, _CONV, True),
+    LayerRules(nn.ConvTranspose1d, _CONV_TRANSPOSE, True),
+    LayerRules(nn.ConvTranspose2d, _CONV_TRANSPOSE, True),
+    LayerRules(nn.ConvTranspose3d, _CONV_TRANSPOSE, True),
+    LayerRules(nn.BatchNorm1d, _BATCH_NORM, True),
+    LayerRules(nn.BatchNorm2d, _BATCH_NORM, True),
+    LayerRules(nn.BatchNorm3d, _BATCH_NORM, True),
+    LayerRules(
+        nn.GroupNorm, {"weight": _group_norm_weight, "bias": _channel_bias}, True
+    ),
+    LayerRules(nn.LayerNorm, {"weight": _layer_norm_weight, "bias": _layer_norm_bias}),
+    LayerRules(nn.RMSNorm, {"weight": _rms_norm_weight}),
+    LayerRules(
+        nn.Embedding, {"weight": _embedding_weight}, applies=_has_plain_gradient
+    ),
+]
+
+LAYER_RULES: Registry[LayerRules] = Registry(
+    "layer rule",
+    {rules.layer.__name__: rules for rules in _BUILT_IN},
+    group="gradnet.layer_rules",
+    check=_check_rules,
+)

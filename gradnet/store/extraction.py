@@ -188,7 +188,7 @@ class Extraction:
         if self._reduction is not None:
             return {}
         device = next(self.network.parameters()).device
-        return self.extractor.allocate((size, self.plan.labels_per_sample), device)
+        return self.extractor.allocate(size, self.plan.labels_per_sample, device)
 
     def _fingerprint(self, network_name: str) -> dict[str, Any]:
         settings = self.settings

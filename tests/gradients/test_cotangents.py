@@ -6,12 +6,15 @@ from reference import assert_same
 from torch import Tensor
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.errors import GradnetError, InvalidInputError
+from gradnet.gradients import GradientExtractor
 from gradnet.gradients.cotangents import (
+    LOSSES,
     Loss,
     check_labels,
     label_cotangents,
     loss_cotangents,
+    register_loss,
 )
 
 
@@ -48,3 +51,24 @@ def test_no_labels_mean_all() -> None:
 def test_a_label_out_of_range_is_named() -> None:
     with pytest.raises(GradnetError, match="label 7 is out of range: .* 3 logits"):
         check_labels(torch.tensor([[0, 7]]), 1, 3, torch.device("cpu"))
+
+
+def test_a_registered_loss_is_found_by_its_name() -> None:
+    model, x = torch.nn.Linear(3, 4).double(), torch.randn(2, 3).double()
+    register_loss("smooth", smooth)
+    try:
+        named = GradientExtractor(model, loss="smooth").all_labels(x)
+        with pytest.raises(InvalidInputError, match="'smooth' exists already"):
+            register_loss("smooth", functional.cross_entropy)
+    finally:
+        LOSSES.unregister("smooth")
+    assert_same(named, GradientExtractor(model, loss=smooth).all_labels(x))
+    with pytest.raises(InvalidInputError, match="no loss 'smooth'"):
+        GradientExtractor(model, loss="smooth")
+
+
+def test_cross_entropy_keeps_its_meaning() -> None:
+    with pytest.raises(InvalidInputError, match="cannot be replaced"):
+        register_loss("cross_entropy", smooth, replace=True)
+    with pytest.raises(InvalidInputError, match="give a function"):
+        register_loss("none", 3)
