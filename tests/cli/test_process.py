@@ -69,6 +69,7 @@ def test_a_hangup_that_is_ignored_stays_ignored():
     try:
         with one_line_per_failure([]):
             signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
