@@ -25,7 +25,10 @@ from gradnet.errors import InvalidInputError, NotFittedError
 
 
 class Step(Protocol):
-    """One step of a feature map: of each gradient by itself, from several threads."""
+    """One step of a feature map, applied to each gradient independently.
+
+    Several threads may apply it at once.
+    """
 
     def apply(self, name: str, block: Tensor) -> Tensor:
         """The features of some gradients of a block; may overwrite its argument."""
@@ -34,8 +37,8 @@ class Step(Protocol):
 class SelectLargest:
     """Keep the largest ``percent`` of each block of each gradient, zero the rest.
 
-    As in 2018: what is kept is strictly above the ``100 - percent`` percentile of the
-    block's magnitudes (linear interpolation), so ties at the threshold fall.
+    As in 2018, magnitudes strictly above the ``100 - percent`` percentile of the block
+    (linear interpolation) are kept, so ties at the threshold are dropped.
 
     Args:
         percent: of the coordinates, in (0, 100].
@@ -56,8 +59,8 @@ class SelectLargest:
         if self.percent == 100:
             return block
         size = block.shape[-1]
-        # Above the interpolated percentile is above the order statistic below it: what
-        # lies between two neighbours in order is nothing. So no interpolation is made.
+        # No magnitude lies between two adjacent order statistics, so to be above the
+        # interpolated percentile is to be above the lower one: no interpolation needed.
         rank = math.floor((1 - self.percent / 100) * (size - 1) + 1e-9)
         rows = block.reshape(-1, size)
         thresholds = magnitude_of_rank(rows, rank)
@@ -76,8 +79,8 @@ class Scale:
     Args:
         kind: ``min-max`` maps the range to [0, 1], as in 2018; ``std`` divides by the
             standard deviation; ``standard`` subtracts the mean as well; ``max-abs``
-            divides by the largest magnitude. Zeros stay zero in all of them. A
-            coordinate without range or deviation is divided by 1.
+            divides by the largest magnitude. Zeros stay zero with all kinds. A
+            coordinate whose range or deviation is zero is divided by 1.
 
     Raises:
         InvalidInputError: there is no such kind.
@@ -95,18 +98,18 @@ class Scale:
         ] = {}
 
     def update(self, name: str, block: Tensor) -> None:
-        """Take in gradients ``(..., D)`` of a block."""
+        """Add gradients ``(..., D)`` of a block to the statistics."""
         self.statistics.setdefault(name, RunningStatistics()).update(block)
         self._affine.clear()
 
     def merge(self, other: "Scale") -> None:
-        """Take in the statistics of another, fitted on other gradients."""
+        """Add the statistics of a scaling that was fitted on other gradients."""
         for name, statistics in other.statistics.items():
             self.statistics.setdefault(name, RunningStatistics()).merge(statistics)
         self._affine.clear()
 
     def replace(self, statistics: Mapping[str, RunningStatistics]) -> None:
-        """Take statistics, by block name, in place of those that were fitted."""
+        """Replace the statistics by these, block name -> statistics."""
         self.statistics = dict(statistics)
         self._affine.clear()
 
@@ -114,12 +117,13 @@ class Scale:
         """Scale in place; zeros stay zero.
 
         Raises:
-            InvalidInputError: the block was never fitted, or has another size.
+            NotFittedError: the block was never fitted.
+            InvalidInputError: the block has another size than the fitted one.
         """
         offset, factor = self.offset_and_factor(name, block)
         if offset is None:
             return block.mul_(factor)
-        # As numbers, not as booleans: torch is five times as fast.
+        # A mask of numbers, not of booleans: five times as fast in torch.
         kept = torch.ne(block.detach(), 0, out=torch.empty_like(block))
         return block.sub_(offset).mul_(factor).mul_(kept)
 
@@ -131,10 +135,15 @@ class Scale:
     def offset_and_factor(
         self, name: str, block: Tensor
     ) -> tuple[Tensor | None, Tensor]:
-        """What is subtracted and then multiplied, ``(D,)`` each, for such a block.
+        """What to subtract (None if nothing) and then multiply by, ``(D,)`` each.
+
+        Args:
+            name: of the block.
+            block: a tensor of the block's size, dtype and device.
 
         Raises:
-            InvalidInputError: the block was never fitted, or has another size.
+            NotFittedError: the block was never fitted.
+            InvalidInputError: the block has another size than the fitted one.
         """
         if name not in self.statistics:
             raise NotFittedError(f"the scaling was not fitted for block {name!r}")
@@ -201,7 +210,7 @@ class SignedPower:
 
 
 def can_use_numpy(block: Tensor) -> bool:
-    """Whether numpy may work on it too."""
+    """Whether numpy can work on the memory of a block."""
     return block.device.type == "cpu" and not block.requires_grad
 
 
@@ -209,6 +218,6 @@ def _square_root_of(magnitudes: Tensor) -> Tensor:
     is_numpy_type = magnitudes.dtype in (torch.float32, torch.float64)
     if not is_numpy_type or not can_use_numpy(magnitudes):
         return magnitudes.sqrt_()
-    # torch's root takes seven times as long where there are zeros.
+    # torch's square root takes seven times as long where there are zeros.
     np.sqrt(magnitudes.numpy(), out=magnitudes.numpy())
     return magnitudes

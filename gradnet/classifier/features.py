@@ -34,11 +34,18 @@ class Features:
     """A chain of steps, fitted on training gradients only.
 
     Args:
-        steps: applied in this order.
+        steps: applied in this order; at most one :class:`Scale`.
 
     Raises:
         InvalidInputError: more than one step is a :class:`Scale`, so that fitting would
             take a second pass.
+
+    Example:
+        >>> features = Features([SelectLargest(50), Scale("max-abs")])
+        >>> training = {"fc": torch.tensor([[1.0, 0.0, -4.0], [2.0, 0.0, 3.0]])}
+        >>> block = torch.tensor([[1.0, -0.5, 2.0]])
+        >>> features.partial_fit(training).transform({"fc": block})
+        {'fc': tensor([[0.0000, 0.0000, 0.5000]])}
     """
 
     def __init__(self, steps: Sequence[Step] = ()) -> None:
@@ -65,14 +72,17 @@ class Features:
         return all(isinstance(s, Scale) and s.is_linear for s in self.steps)
 
     def scale_linearly(self, name: str, weights: Tensor) -> Tensor:
-        """Weights on features ``(..., D)`` as weights on gradients."""
+        """The weights on gradients that equal weights ``(..., D)`` on their features.
+
+        It is defined where :attr:`is_linear` holds.
+        """
         if self.scale is None:
             return weights
         _, factor = self.scale.offset_and_factor(name, weights)
         return weights * factor
 
     def partial_fit(self, blocks: Blocks) -> "Features":
-        """Take one batch of gradients, name -> ``(..., D)``, into the statistics."""
+        """Add a batch of gradients, block name -> ``(..., D)``, to the statistics."""
         if self.scale is not None:
             steps = self.steps[: self._fitted_index]
             for name, block in blocks.items():
@@ -80,17 +90,21 @@ class Features:
         return self
 
     def merge(self, other: "Features") -> "Features":
-        """Take in the statistics of another chain of the same steps."""
+        """Add the statistics of another chain of the same steps."""
         if self.scale is not None and other.scale is not None:
             self.scale.merge(other.scale)
         return self
 
     def transform(self, blocks: Blocks, inplace: bool = False) -> dict[str, Tensor]:
-        """The features of gradients, name -> ``(..., D)``, of the same shapes.
+        """The features of gradients, of the same shapes.
 
         Args:
-            blocks: the gradients.
-            inplace: they may be overwritten; otherwise one copy is made.
+            blocks: the gradients, block name -> ``(..., D)``.
+            inplace: overwrite the gradients where possible; otherwise copy them.
+
+        Raises:
+            NotFittedError: the scaling was not fitted for a block.
+            InvalidInputError: a block has another size than the fitted one.
         """
         return {
             name: _apply_all(self.steps, name, block, inplace)
@@ -108,7 +122,7 @@ class Features:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take the statistics that :meth:`state_dict` wrote."""
+        """Load the statistics that :meth:`state_dict` returned."""
         if self.scale is None:
             return
         blocks: dict[str, dict[str, Tensor]] = {}
@@ -151,7 +165,7 @@ def _apply_all(
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """The usual chain: select, scale, normalize, power; each may be left out.
+    """Settings of the usual chain: select, scale, normalize, power; all optional.
 
     Attributes:
         percent: kept by magnitude in each block of each gradient; None keeps all.
