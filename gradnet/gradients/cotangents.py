@@ -11,15 +11,15 @@ from gradnet.errors import InvalidInputError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-# Its cotangents have a closed form, and the tangent model relies on that.
+# Its cotangents have a closed form, which the tangent model relies on.
 CROSS_ENTROPY = "cross_entropy"
 
 
 def label_cotangents(logits: Tensor, labels: Tensor) -> Tensor:
     """The gradient of cross-entropy with respect to the logits, for candidate labels.
 
-    It is ``softmax(z) - onehot(c)``; weighted by the probabilities of the labels, the
-    cotangents of all of them sum to zero.
+    It is ``softmax(z) - onehot(c)``. The cotangents of all labels, weighted by their
+    probabilities, sum to zero.
 
     Args:
         logits: ``(N, K)``.
