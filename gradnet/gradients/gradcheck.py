@@ -100,6 +100,7 @@ def compare_engines(
 def _measure(extractor: GradientExtractor, x: Tensor, labels: Tensor) -> Tensor:
     """L2 norms of difference, engine's and loop's gradients: ``(3, N, C, B)``."""
     layout, model = extractor.layout, extractor.model
+    # The model's own parameters, not copies, so that every use of them counts.
     parameters = {name: model.get_parameter(name) for name in layout.shapes}
     zeros = {name: torch.zeros_like(p).detach() for name, p in parameters.items()}
     norms = torch.zeros(3, *labels.shape, len(layout.blocks), dtype=torch.float64)
