@@ -47,7 +47,7 @@ class GradNetPredictor:
     Attributes:
         features: fitted by :func:`gradnet.classifier.fit.fit_gradnet`.
         network: trained by it; untrained at first.
-        gradients_used: the number of gradients computed so far, formed or not.
+        gradients_used: how many gradients were computed so far, formed or not.
 
     Raises:
         InvalidInputError: the recipe does not fit the base network.
@@ -235,14 +235,11 @@ class GradNetPredictor:
                 f"{path} was read from another base network (its weights have the "
                 f"fingerprint {header['base']}, these {weights_fingerprint(base)})"
             )
-        try:
-            recipe = Recipe.from_dict(header["recipe"])
-        except InvalidInputError as error:
-            raise DamagedFileError(f"{path} has a damaged header: {error}") from None
+        recipe = Recipe.from_dict(header["recipe"])
         predictor = cls(base, recipe, header["num_classes"])
-        network = _with_prefix(tensors, "network/")
+        network = _below(tensors, "network/")
         load_exactly(predictor.network, network, str(path))
-        predictor.features.load_state_dict(_with_prefix(tensors, "features/"))
+        predictor.features.load_state_dict(_below(tensors, "features/"))
         return predictor
 
 
@@ -250,7 +247,7 @@ def _outputs_of(predictor: GradNetPredictor, x: Tensor, part: slice) -> Tensor:
     return predictor.outputs(x[part])[1]
 
 
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()

@@ -12,7 +12,7 @@ from gradnet.training.loop import TrainingSettings
 
 @dataclass(frozen=True)
 class Recipe:
-    """How gradients are read, turned into features, and classified.
+    """How gradients are read, made features, and classified.
 
     Attributes:
         layers: name patterns of the layers to read; None reads all.

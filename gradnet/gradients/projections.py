@@ -123,7 +123,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Subset:
-    """A random subset of the coordinates of each block, the same for all gradients.
+    """Some coordinates of each block, the same of every gradient.
 
     Args:
         size: coordinates to keep of a block; smaller blocks are kept.

@@ -1,4 +1,4 @@
-"""One shard of a store: a safetensors file; equal rows give equal bytes."""
+"""One shard of a store: a safetensors file whose bytes depend on its rows alone."""
 
 import json
 import math
@@ -34,7 +34,7 @@ class Shard:
         path: of the file.
         samples: which samples it holds.
         tensors: name -> tensor, as :attr:`StorePlan.tensors` names them.
-        crc32: checksum of the data when it was written, in hexadecimal.
+        crc32: of the data, when it was written, in hexadecimal.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Shard:
         """Read all of it and compare with the checksum.
 
         Raises:
-            DamagedFileError: some bytes have changed since it was written.
+            DamagedFileError: some bytes are not those that were written.
         """
         checksum = 0
         for tensor in self.tensors.values():
@@ -136,7 +136,7 @@ def open_shard(path: Path, plan: StorePlan, number: int) -> Shard:
         checksum = about["crc32"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(
-            f"{path} is not a complete shard ({error}); {REMEDY}"
+            f"{path} is no whole shard ({error}); {REMEDY}"
         ) from None
     samples, rows = plan.shard_samples(number), plan.shard_rows(number)
     if (

@@ -26,7 +26,7 @@ Rows = Mapping[str, Tensor]
 MakeRows = Callable[[int, int], Iterable[Rows]]
 
 # Numbers that are copied and checked at once: few enough to stay in the cache, and for
-# torch to use a single thread, which never waits for another one on the same core.
+# torch to use one thread, which then never waits for another on the same core.
 COPY_SIZE = 32_768
 
 
@@ -35,8 +35,8 @@ class Survey:
     """The part of a store that is still to be written.
 
     Attributes:
-        missing: numbers of the shards that are missing.
-        samples: the number of their samples.
+        missing: numbers of the shards that are still to be written.
+        samples: how many samples those have.
         bytes: of their files.
         free_bytes: at the location; None if unknown.
     """

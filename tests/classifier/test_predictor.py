@@ -267,8 +267,7 @@ def test_tampered_file_is_refused(fault: str, tmp_path: Path) -> None:
     if fault == "header":
         del header["recipe"]["hidden"]
     save_with_header(path, tensors, header)
-    error = DamagedFileError if fault == "header" else GradnetError
-    with pytest.raises(error, match="net.safetensors"):
+    with pytest.raises(GradnetError):
         GradNetPredictor.load(path, predictor.base)
 
 

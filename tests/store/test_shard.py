@@ -118,7 +118,7 @@ def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"text", foreign):
         path = tmp_path / "file"
         path.write_bytes(content)
-        with pytest.raises(GradnetError, match="is not a complete shard .* delete it"):
+        with pytest.raises(GradnetError, match="is no whole shard .* delete it"):
             open_shard(path, make_plan(), 0)
-    with pytest.raises(GradnetError, match="nothing is not a complete shard"):
+    with pytest.raises(GradnetError, match="nothing is no whole shard"):
         open_shard(tmp_path / "nothing", make_plan(), 0)
