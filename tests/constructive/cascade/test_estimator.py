@@ -1,16 +1,18 @@
 """CascadeCorrelationClassifier keeps scikit-learn's conventions, and stops in time."""
 
-from dataclasses import replace
+from dataclasses import asdict, fields, is_dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from cascade_cases import two_spirals
+from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from gradnet.constructive.cascade.estimator import CascadeCorrelationClassifier
-from gradnet.constructive.cascade.settings import CascadeSettings
+from gradnet.constructive.cascade.settings import CascadeSettings, SpiralCascadeSettings
 from gradnet.errors import InvalidInputError
 
 QUICK = CascadeSettings(max_units=3, pool=4)
@@ -73,7 +75,7 @@ def test_pruning_deletes_weights_and_adds_no_error_where_it_looks():
         for classifier in (plain, pruned)
     ]
     assert counts[1] < 0.95 * counts[0]
-    _, held_out = pruned._parts(labels[:600])
+    _, held_out = pruned._split(labels[:600])
     found, before = (c.predict(inputs[:600])[held_out] for c in (pruned, plain))
     assert (found != labels[held_out]).sum() <= (before != labels[held_out]).sum()
     assert pruned.score(inputs[600:], labels[600:]) > 0.85
@@ -135,3 +137,82 @@ def test_torchs_own_draws_are_left_alone():
     torch.manual_seed(5)
     CascadeCorrelationClassifier(QUICK).fit(inputs, labels)
     assert torch.equal(torch.rand(3), expected)
+
+
+def count_fields(settings):
+    """All fields of a settings dataclass, those of nested ones included."""
+    values = [getattr(settings, field.name) for field in fields(settings)]
+    return len(values) + sum(count_fields(v) for v in values if is_dataclass(v))
+
+
+@pytest.mark.parametrize("settings", [None, QUICK, SpiralCascadeSettings()], ids=str)
+def test_every_field_of_the_settings_is_a_parameter(settings):
+    classifier = CascadeCorrelationClassifier(settings)
+    expected = CascadeSettings() if settings is None else settings
+    parameters = classifier.get_params()
+    nested = {k: v for k, v in parameters.items() if k.startswith("settings__")}
+    assert len(nested) == count_fields(expected)
+    assert nested["settings__candidates__rate"] == expected.candidates.rate
+    again = CascadeCorrelationClassifier().set_params(**nested)
+    assert asdict(again.settings) == asdict(expected)
+    assert parameters.keys() - nested.keys() == classifier.get_params(deep=False).keys()
+
+
+def test_nested_parameters_leave_the_given_settings_unchanged():
+    settings = CascadeSettings(max_units=3)
+    classifier = CascadeCorrelationClassifier(settings)
+    changes = {"settings__max_units": 7, "settings__outputs__decay": 0.5}
+    copied = clone(classifier).set_params(**changes)
+    assert copied.settings.max_units == 7 and copied.settings.outputs.decay == 0.5
+    assert copied.settings.outputs.rate == settings.outputs.rate
+    assert classifier.settings is settings and settings.max_units == 3
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_whole_settings_are_set_before_their_fields(reverse):
+    changes = {"settings": QUICK, "settings__max_units": 9}
+    ordered = dict(sorted(changes.items(), reverse=reverse))
+    classifier = CascadeCorrelationClassifier().set_params(**ordered)
+    assert classifier.settings == replace(QUICK, max_units=9)
+
+
+@pytest.mark.parametrize(
+    "name", ["settings__none", "settings__outputs__none", "settings__pool__none"]
+)
+def test_an_unknown_field_is_named(name):
+    with pytest.raises(InvalidInputError, match="'none'"):
+        CascadeCorrelationClassifier().set_params(**{name: 1})
+
+
+def test_a_field_out_of_range_is_named():
+    with pytest.raises(InvalidInputError, match="max_units is -1"):
+        CascadeCorrelationClassifier().set_params(settings__max_units=-1)
+
+
+def test_grid_search_over_the_settings():
+    inputs, labels = load_iris(return_X_y=True)
+    grid = {"settings__max_units": [0, 1], "settings__candidates__rate": [1.0, 2.0]}
+    search = GridSearchCV(CascadeCorrelationClassifier(QUICK), grid, cv=2)
+    search.fit(inputs[::3], labels[::3])
+    best = search.best_estimator_
+    assert best.settings.max_units == search.best_params_["settings__max_units"]
+    assert best.settings.candidates.rate in grid["settings__candidates__rate"]
+    assert len(search.cv_results_["params"]) == 4
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"settings": {"max_units": 3}}, "settings is a dict"),
+        ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
+        ({"validation_fraction": -0.1}, "validation_fraction is -0.1"),
+        ({"validation_fraction": 0.5, "patience": 0}, "patience is 0"),
+        ({"validation_fraction": 0.1}, "4 samples cannot be split"),
+        ({"device": "abacus"}, "abacus"),
+    ],
+)
+def test_invalid_parameters_are_refused_in_fit(parameters, message):
+    classifier = CascadeCorrelationClassifier(**parameters)
+    with pytest.raises(InvalidInputError, match=message):
+        classifier.fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+    assert not hasattr(classifier, "result_")
