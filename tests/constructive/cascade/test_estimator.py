@@ -1,4 +1,4 @@
-"""CascadeCorrelationClassifier keeps scikit-learn's conventions, and stops in time."""
+"""CascadeCorrelationClassifier: scikit-learn's conventions, early stopping, pruning."""
 
 from dataclasses import asdict, fields, is_dataclass, replace
 
@@ -28,7 +28,7 @@ def test_scikit_learn_conventions(estimator, check):
     check(estimator)
 
 
-def test_two_classes_of_any_type_make_one_output():
+def test_two_classes_of_any_type_share_one_output():
     points, targets = two_spirals()
     labels = np.where(targets[:, 0] > 0, "outer", "inner")
     settings = CascadeSettings().for_two_spirals()
@@ -47,10 +47,10 @@ def test_many_classes_have_an_output_each():
     assert classifier.score(inputs[1::2], labels[1::2]) > 0.9
 
 
-def test_growth_stops_on_held_out_samples_and_goes_back_to_its_best():
+def test_early_stopping_restores_the_best_network():
     inputs, labels = load_digits(return_X_y=True)
     noisy = labels.copy()
-    noisy[::7] = (noisy[::7] + 1) % 10  # so that it is never solved
+    noisy[::7] = (noisy[::7] + 1) % 10  # so that the network never learns all samples
     classifier = CascadeCorrelationClassifier(validation_fraction=0.2, patience=2)
     classifier.fit(inputs[:400], noisy[:400])
     errors = classifier.validation_errors_
@@ -61,7 +61,7 @@ def test_growth_stops_on_held_out_samples_and_goes_back_to_its_best():
     assert classifier.score(inputs[400:], labels[400:]) > 0.6
 
 
-def test_pruning_deletes_weights_and_adds_no_error_where_it_looks():
+def test_pruning_deletes_weights_and_adds_no_validation_error():
     inputs, labels = load_digits(return_X_y=True)
     settings = CascadeSettings(max_units=4)
     plain, pruned = (
@@ -82,7 +82,7 @@ def test_pruning_deletes_weights_and_adds_no_error_where_it_looks():
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
-def test_a_part_to_prune_that_is_none_is_refused_at_once(fraction):
+def test_an_invalid_prune_fraction_is_refused_before_training(fraction):
     classifier = CascadeCorrelationClassifier(
         validation_fraction=0.5, prune_fraction=fraction
     )
@@ -91,12 +91,12 @@ def test_a_part_to_prune_that_is_none_is_refused_at_once(fraction):
     assert not hasattr(classifier, "result_")
 
 
-def test_pruning_needs_samples_to_stop_by():
+def test_pruning_needs_held_out_samples():
     with pytest.raises(InvalidInputError, match="give validation_fraction"):
         CascadeCorrelationClassifier(prune_fraction=0.1).fit([[0.0], [1.0]], [0, 1])
 
 
-def test_the_same_seed_makes_the_same_network_and_another_one_another():
+def test_the_seed_determines_the_network():
     inputs, labels = load_iris(return_X_y=True)
     settings = replace(QUICK, max_units=1)
     first, again, other = (
@@ -108,7 +108,7 @@ def test_the_same_seed_makes_the_same_network_and_another_one_another():
     assert (first == again).all() and (first != other).any()
 
 
-def test_constant_inputs_do_no_harm():
+def test_constant_inputs_are_allowed():
     inputs = np.array([[0, 7], [1, 7], [2, 7], [3, 7]], dtype=float)
     classifier = CascadeCorrelationClassifier(QUICK).fit(inputs, [0, 0, 1, 1])
     assert classifier.predict(inputs).tolist() == [0, 0, 1, 1]
@@ -121,7 +121,7 @@ def test_a_class_of_one_sample_can_be_held_out():
     assert classifier.fit(inputs, labels).predict(inputs).shape == (20,)
 
 
-def test_what_cannot_be_learned_is_refused():
+def test_one_class_and_linear_outputs_are_refused():
     inputs = np.ones((4, 2))
     with pytest.raises(InvalidInputError, match="all samples are of one class"):
         CascadeCorrelationClassifier().fit(inputs, [1, 1, 1, 1])
@@ -130,7 +130,7 @@ def test_what_cannot_be_learned_is_refused():
         CascadeCorrelationClassifier(linear).fit(inputs, [0, 1, 0, 1])
 
 
-def test_torchs_own_draws_are_left_alone():
+def test_the_global_random_state_is_unchanged():
     inputs, labels = load_iris(return_X_y=True)
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -160,5 +160,5 @@ def test_what_cannot_be_is_refused(samples):
     with pytest.raises(InvalidInputError, match="no activation 'relu'"):
         replace(METHOD, activation="relu")
     _, context = begin(METHOD, samples)
-    with pytest.raises(InvalidInputError, match="grows a Cascade"):
+    with pytest.raises(InvalidInputError, match="cascade-correlation cannot grow a"):
         METHOD.edit(nn.Linear(2, 2), context)
