@@ -191,7 +191,7 @@ def test_places_come_stage_after_stage_in_turn(before, after, expected):
 
 
 @pytest.mark.parametrize(("before", "after"), [([1], [1, 2]), ([1, 3], [2, 2])])
-def test_places_that_do_not_fit_are_refused(before, after):
+def test_stages_that_do_not_fit_are_refused(before, after):
     with pytest.raises(
         InvalidInputError, match="give as many stages, none of them smaller"
     ):

@@ -125,7 +125,9 @@ def test_an_edit_that_is_replayed_needs_no_samples():
         replayed.load_state_dict(learned.state_dict())
         probe = context().probe
         assert torch.equal(replayed.eval()(probe), learned.eval()(probe))
-        with pytest.raises(InvalidInputError, match="there are none here"):
+        with pytest.raises(
+            InvalidInputError, match="and there are none; set the samples"
+        ):
             how.edit(model, replace(context(), samples=None))
 
 

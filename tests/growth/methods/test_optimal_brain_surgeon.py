@@ -135,7 +135,7 @@ def test_matrices_that_cannot_be_inverted_are_refused(monkeypatch):
     negative = -torch.eye(3, dtype=torch.float64)
     with pytest.raises(InvalidInputError, match="not positive definite: train longer"):
         inverse_directly(negative, 1e-4)
-    with pytest.raises(InvalidInputError, match="no samples"):
+    with pytest.raises(InvalidInputError, match="needs samples, and there are none"):
         inverse_by_recursion([], 0, 1e-4)
     monkeypatch.setattr("gradnet.growth.methods.optimal_brain_surgeon.MAX_WEIGHTS", 2)
     for make in (
