@@ -116,7 +116,7 @@ def test_other_files_are_refused(tmp_path):
         load_grown(pickled)
 
 
-def test_a_method_of_ones_own_cannot_be_named_in_a_file(tmp_path):
+def test_an_unregistered_method_cannot_be_named_in_a_file(tmp_path):
     class Mine(Net2Wider):
         pass
 

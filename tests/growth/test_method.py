@@ -108,7 +108,7 @@ def test_without_patience_nothing_stalls():
         ({"until": 1.0}, "growth until is 1.0"),
     ],
 )
-def test_schedules_that_cannot_be_are_refused(changes, message):
+def test_invalid_schedules_are_refused(changes, message):
     with pytest.raises(InvalidInputError, match=message):
         Schedule(**changes)
 

@@ -144,7 +144,7 @@ def test_matrices_that_cannot_be_inverted_are_refused(monkeypatch):
         lambda: surgeon().edit(begin(surgeon()), context()),
     ):
         with pytest.raises(
-            InvalidInputError, match="takes networks of up to 2 weights"
+            InvalidInputError, match="give a network of up to 2 weights"
         ):
             make()
 
