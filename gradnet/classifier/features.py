@@ -14,15 +14,17 @@ pass. Blocks are ``(..., D)``; the letters are those of ``blocks.py``.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gradnet.core.constraints import Range
 from gradnet.core.quantiles import magnitude_of_rank
 from gradnet.core.running_statistics import RunningStatistics
 from gradnet.core.threads import for_each_piece
+from gradnet.core.validation import Validated, check_arguments
 from gradnet.errors import GradnetError
 
 Blocks = Mapping[str, Tensor]
@@ -30,6 +32,9 @@ Blocks = Mapping[str, Tensor]
 # On a CPU all steps are applied to so many bytes of a block before the next, so that
 # they pass through the cache and not, ten times, through memory.
 PIECE_BYTES = 4e6
+
+Percent = Annotated[float, Range(above=0, at_most=100)]
+Exponent = Annotated[float, Range(above=0, at_most=100)]
 
 
 class Step(Protocol):
@@ -52,9 +57,8 @@ class SelectLargest:
         GradnetError: ``percent`` is out of range.
     """
 
-    def __init__(self, percent: float) -> None:
-        if not 0 < percent <= 100:
-            raise GradnetError(f"percent is {percent}; it must be above 0, at most 100")
+    @check_arguments
+    def __init__(self, percent: Percent) -> None:
         self.percent = percent
 
     def apply(self, name: str, block: Tensor) -> Tensor:
@@ -193,9 +197,8 @@ class SignedPower:
         GradnetError: the exponent is not positive.
     """
 
-    def __init__(self, exponent: float) -> None:
-        if not exponent > 0:
-            raise GradnetError(f"the exponent is {exponent}; it must be positive")
+    @check_arguments
+    def __init__(self, exponent: Exponent) -> None:
         self.exponent = exponent
 
     def apply(self, name: str, block: Tensor) -> Tensor:
@@ -338,7 +341,7 @@ def _apply_all(
 
 
 @dataclass(frozen=True)
-class FeatureSettings:
+class FeatureSettings(Validated):
     """The usual chain: select, scale, normalize, power; each may be left out.
 
     Attributes:
@@ -348,10 +351,10 @@ class FeatureSettings:
         power: the exponent of the signed power; None leaves the values.
     """
 
-    percent: float | None = None
+    percent: Percent | None = None
     scaling: Literal["min-max", "std", "standard", "max-abs", "none"] = "none"
     unit_norm: bool = False
-    power: float | None = None
+    power: Exponent | None = None
 
     def make(self) -> Features:
         """A chain that is not fitted yet.

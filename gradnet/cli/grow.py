@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from gradnet.cli.arguments import parse_several
 from gradnet.cli.options import run_folder
 from gradnet.cli.trials import asks_for_trials, run_trials
+from gradnet.core.constraints import Name, PathText, Range
 from gradnet.core.files import write_text
+from gradnet.core.validation import Seeds
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments.growth_study import GrowthStudy
@@ -37,11 +40,11 @@ class Grow(ProblemSettings):
             methods, names and seeds may be added to a folder later.
     """
 
-    name: str | None = None
-    seeds: list[int] = field(default_factory=lambda: [0])
-    max_flops: float | None = None
-    start: str | None = None
-    out: str | None = None
+    name: Name | None = None
+    seeds: Seeds = field(default_factory=lambda: [0])
+    max_flops: Annotated[float, Range(above=0, at_most=1e30)] | None = None
+    start: PathText | None = None
+    out: PathText | None = None
 
 
 def run_grow(arguments: Sequence[str]) -> None:

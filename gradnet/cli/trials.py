@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import yaml
 
 from gradnet.cli.arguments import parse_several
 from gradnet.constructive.cascade.settings import CascadeSettings, SpiralCascadeSettings
 from gradnet.constructive.node_creation import NodeCreationSettings
+from gradnet.core.constraints import PathText, Range
 from gradnet.core.files import write_text
+from gradnet.core.validation import Seed, Validated
 from gradnet.data.toy_problems import classic_problem, is_classic
 from gradnet.errors import InvalidInputError
 from gradnet.experiments.tables import trials_to_markdown
@@ -17,7 +20,7 @@ from gradnet.experiments.trials import RUNNERS, TrialStudy
 
 
 @dataclass(frozen=True)
-class TrialSettings:
+class TrialSettings(Validated):
     """Which problem, and how often.
 
     Attributes:
@@ -30,10 +33,10 @@ class TrialSettings:
             other options need another folder.
     """
 
-    data: str = "two-spirals"
-    trials: int = 10
-    seed: int = 0
-    out: str | None = None
+    data: PathText = "two-spirals"
+    trials: Annotated[int, Range(1, 10_000)] = 10
+    seed: Seed = 0
+    out: PathText | None = None
 
 
 def asks_for_trials(arguments: Sequence[str]) -> bool:

@@ -5,13 +5,14 @@ import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gradnet.core.constraints import Constraint
 from gradnet.errors import GradnetError
 
 # Memory of one chunk: larger ones were not faster on a CPU, and fill a GPU.
@@ -33,11 +34,28 @@ def parse_bytes(text: str | float) -> int:
     unit = match[2].upper() if match else ""
     try:
         value = int(float(match[1]) * UNITS[unit.removesuffix("B")]) if match else 0
-    except ValueError:
+    except (ValueError, OverflowError):
         value = 0
     if value < 1:
         raise GradnetError(f"{text!r} is no amount of memory; say 2GB or 500MB")
     return value
+
+
+class _MemorySizeForm(Constraint):
+    """Text that :func:`parse_bytes` reads."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether it does."""
+        try:
+            return parse_bytes(value) <= 10**15
+        except GradnetError:
+            return False
+
+    def __str__(self) -> str:
+        return "an amount of memory such as 500MB or 2GB, at most 1000TB"
+
+
+MemorySize = Annotated[str, _MemorySizeForm()]
 
 
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
