@@ -15,6 +15,8 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from gradnet.classifier.recipes import RECIPES, Recipe
 from gradnet.cli.option_files import MODE, check_import_path, check_option_file
+from gradnet.core.constraints import NotEmpty
+from gradnet.core.validation import describe_type
 from gradnet.errors import GradnetError, InvalidInputError
 
 LISTS = (list[str], list[int], list[float])
@@ -114,7 +116,16 @@ def describe(settings: type) -> str:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the lines of a description, so that examples stay on their own."""
+    """Keeps the lines of a description, and says the range of each option.
+
+    The range is that of the field's annotation.
+    """
+
+    def _get_type_str(self, action: argparse.Action) -> str | None:
+        hint = getattr(action, "_typehint", None)
+        if hint is None or any(map(dataclasses.is_dataclass, _members(hint))):
+            return super()._get_type_str(action)
+        return describe_type(hint).replace(f" {NotEmpty()}", "").replace("None", "null")
 
 
 class _Parser(ArgumentParser):
@@ -139,12 +150,17 @@ def _shorten(message: str) -> str:
     return f"--{key[1]} is {value[1].strip()!r}; it takes {expected}"
 
 
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The members of a union; of another type, itself."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if is_union else (hint,)
+
+
 def _group_options(settings: Sequence[type]) -> Iterator[str]:
     """The options that take a file for a whole group, such as ``training``."""
     for kind in settings:
         for name, hint in typing.get_type_hints(kind).items():
-            kinds = typing.get_args(hint) or (hint,)
-            if any(dataclasses.is_dataclass(member) for member in kinds):
+            if any(map(dataclasses.is_dataclass, _members(hint))):
                 yield name
 
 
@@ -168,8 +184,7 @@ def _with_underscores(argument: str) -> str:
 def _option_kinds(settings: type, prefix: str) -> Iterator[tuple[str, type]]:
     """The options that take a list, and those that take a truth value."""
     for name, hint in typing.get_type_hints(settings).items():
-        union = isinstance(hint, types.UnionType)
-        for kind in typing.get_args(hint) if union else (hint,):
+        for kind in _members(hint):
             if dataclasses.is_dataclass(kind) and isinstance(kind, type):
                 yield from _option_kinds(kind, f"{prefix}{name}.")
             elif kind in (*LISTS, bool):

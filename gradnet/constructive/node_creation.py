@@ -53,7 +53,7 @@ class NodeCreationSettings(Validated):
     """
 
     updates: Literal["pattern", "batch"] = "pattern"
-    learning_rate: Positive = 0.5
+    learning_rate: NonNegative = 0.5
     momentum: Annotated[float, Range(0, below=1)] = 0.9
     weight_range: NonNegative = 0.1666
     outgoing_range: NonNegative = 0.1666

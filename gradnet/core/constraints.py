@@ -92,7 +92,7 @@ class NotEmpty(Constraint):
         return bool(value.strip())
 
     def __str__(self) -> str:
-        return "not empty"
+        return "of at least one character"
 
 
 @dataclass(frozen=True, repr=False)

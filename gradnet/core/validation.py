@@ -17,7 +17,7 @@ import numbers
 import reprlib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -50,6 +50,7 @@ _NAMES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
 class Validated:
     """Base class of settings dataclasses, whose fields are checked when one is made.
 
@@ -156,7 +157,7 @@ def check_value(name: str, value: object, hint: Any) -> None:
     origin, members = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         if members[0] in _NAMES and not _is_instance(value, members[0]):
-            raise _refusal(name, value, _describe(hint))
+            raise _refusal(name, value, describe_type(hint))
         check_value(name, value, members[0])
         for constraint in members[1:]:
             if isinstance(constraint, Constraint) and not constraint.allows(value):
@@ -165,7 +166,7 @@ def check_value(name: str, value: object, hint: Any) -> None:
         _check_union(name, value, hint)
     elif origin is Literal:
         if not any(value == m and type(value) is type(m) for m in members):
-            raise _refusal(name, value, _describe(hint))
+            raise _refusal(name, value, describe_type(hint))
     elif origin in (list, tuple, Sequence):
         _check_sequence(name, value, hint)
     elif origin in (dict, Mapping):
@@ -175,7 +176,7 @@ def check_value(name: str, value: object, hint: Any) -> None:
             if key in value:
                 check_value(f"{name}.{key}", value[key], inner)
     elif not _is_instance(value, hint):
-        raise _refusal(name, value, _describe(hint))
+        raise _refusal(name, value, describe_type(hint))
     elif isinstance(value, str):
         _check_text(name, value)
 
@@ -186,6 +187,8 @@ def _is_instance(value: object, hint: Any) -> bool:
         return is_number and is_finite(typing.cast(float, value))
     if hint is int:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if hint is Any:
+        return True
     # Protocols and the like say nothing that could be asked of a value here.
     return not _is_class(hint) or isinstance(value, hint)
 
@@ -206,16 +209,16 @@ def _check_union(name: str, value: object, hint: Any) -> None:
     others = [(m, error) for m, error in failures if m is not type(None)]
     if len(others) == 1 and value is not None:
         raise others[0][1]
-    raise _refusal(name, value, _describe(hint))
+    raise _refusal(name, value, describe_type(hint))
 
 
 def _check_sequence(name: str, value: object, hint: Any) -> None:
     if not isinstance(value, list | tuple):
-        raise _refusal(name, value, _describe(hint))
+        raise _refusal(name, value, describe_type(hint))
     members = typing.get_args(hint)
     if typing.get_origin(hint) is tuple and members[-1] is not Ellipsis:
         if len(value) != len(members):
-            raise _refusal(name, value, _describe(hint))
+            raise _refusal(name, value, describe_type(hint))
     else:
         members = (members[0],) * len(value)
     for index, (item, member) in enumerate(zip(value, members, strict=True)):
@@ -224,7 +227,7 @@ def _check_sequence(name: str, value: object, hint: Any) -> None:
 
 def _check_mapping(name: str, value: object, hint: Any) -> None:
     if not isinstance(value, Mapping):
-        raise _refusal(name, value, _describe(hint))
+        raise _refusal(name, value, describe_type(hint))
     key_hint, item_hint = typing.get_args(hint)
     for key, item in value.items():
         check_value(f"a key of {name}", key, key_hint)
@@ -246,26 +249,33 @@ def _refusal(name: str, value: object, allowed: str) -> InvalidInputError:
     return InvalidInputError(f"{name} is {shown}; it must be {allowed}")
 
 
-def _describe(hint: Any) -> str:
-    """What a value may be, in words."""
-    origin, members = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return " ".join([_describe(members[0]), *map(str, members[1:])])
+def describe_type(hint: Any) -> str:
+    """What a value may be, in words, from an annotation with its constraints.
+
+    >>> describe_type(Annotated[int, Range(at_least=1)])
+    'a whole number >= 1'
+    """
+    if typing.get_origin(hint) is Annotated:
+        inner, *constraints = typing.get_args(hint)
+    else:
+        inner, constraints = hint, []
+    origin, members = typing.get_origin(inner), typing.get_args(inner)
+    allowed = "".join(f" {c}" for c in constraints if isinstance(c, Constraint))
     if origin in (typing.Union, types.UnionType):
-        return _alternatives(map(_describe, members))
+        return ", or ".join(map(describe_type, members))
     if origin is Literal:
-        return _alternatives(map(str, members))
+        return _alternatives([str(member) for member in members])
     if origin is tuple and members[-1] is not Ellipsis:
-        return f"a list of {len(members)}, each {_describe(members[0])}"
+        return f"a list of {len(members)} items, each {describe_type(members[0])}"
     if origin in (list, tuple, Sequence):
-        return f"a list, each item {_describe(members[0])}"
+        return f"a list{allowed}, each {describe_type(members[0])}"
     if origin in (dict, Mapping):
-        return "a mapping"
-    if hint in _NAMES:
-        return _NAMES[hint]
-    return f"a {getattr(hint, '__name__', str(hint))}"
+        return f"a mapping of names, each to {describe_type(members[1])}"
+    if hint is Any:
+        return "anything"
+    return _NAMES.get(inner, f"a {getattr(inner, '__name__', inner)}") + allowed
 
 
-def _alternatives(names: Iterable[str]) -> str:
+def _alternatives(names: Sequence[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last

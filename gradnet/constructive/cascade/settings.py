@@ -75,7 +75,7 @@ class CascadeSettings(Validated):
     raw_residual: bool = False
     weight_range: NonNegative = 1.0
     weight_multiplier: NonNegative = 1.0
-    threshold: Positive = 0.4
+    threshold: NonNegative = 0.4
     criterion: Literal["covariance", "error"] = "covariance"
     connections: Literal["cascade", "flat", "siblings"] = "cascade"
     descendant_multiplier: NonNegative = 0.8
