@@ -5,9 +5,10 @@ import dataclasses
 import inspect
 import json
 import re
+import reprlib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -16,7 +17,8 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 from gradnet.classifier.recipes import RECIPES, Recipe
 from gradnet.cli.option_files import MODE, check_import_path, check_option_file
 from gradnet.core.constraints import NotEmpty
-from gradnet.core.validation import describe_type
+from gradnet.core.settings import default_of
+from gradnet.core.validation import check_value, describe_type, hints_of
 from gradnet.errors import GradnetError, InvalidInputError
 
 LISTS = (list[str], list[int], list[float])
@@ -77,6 +79,7 @@ def parse_several(
             if Path(value).exists():
                 check_option_file(value)
     values = parser.parse_args(_complete(settings, arguments))
+    _check_ranges(settings, values.as_dict(), program)
     check_import_path(values.get("model"), arguments)
     text = parser.dump(values, skip_unset=False)
     ready = vars(parser.instantiate(values))
@@ -85,6 +88,21 @@ def parse_several(
         names = [field.name for field in dataclasses.fields(kind)]
         made.append(kind(**{name: ready[name] for name in names}))
     return made, text
+
+
+def _check_ranges(
+    settings: Sequence[type], values: Mapping[str, Any], program: str
+) -> None:
+    """Refuse what the settings would refuse, by the name of the option."""
+    for kind in settings:
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        for name, hint in hints_of(kind).items():
+            is_positional = default_of(fields[name]) is dataclasses.MISSING
+            is_option = not is_positional or fields[name].kw_only
+            try:
+                check_value(f"--{name}" if is_option else name, values[name], hint)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{error} ({program} --help)") from None
 
 
 def _complete(settings: Sequence[type], arguments: Sequence[str]) -> list[str]:
@@ -122,7 +140,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """
 
     def _get_type_str(self, action: argparse.Action) -> str | None:
-        hint = getattr(action, "_typehint", None)
+        hint = _type_of(action)
         if hint is None or any(map(dataclasses.is_dataclass, _members(hint))):
             return super()._get_type_str(action)
         return describe_type(hint).replace(f" {NotEmpty()}", "").replace("None", "null")
@@ -132,22 +150,24 @@ class _Parser(ArgumentParser):
     """Reports invalid options in one line, without a list of all options."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise InvalidInputError(f"{_shorten(message)} ({self.prog} --help)") from ex
+        text = _shorten(message, {a.dest: _type_of(a) for a in self._actions})
+        raise InvalidInputError(f"{text} ({self.prog} --help)") from ex
 
 
-def _shorten(message: str) -> str:
-    """A message of jsonargparse in one line: option, value, and what it takes."""
+def _type_of(action: argparse.Action) -> Any:
+    return getattr(action, "_typehint", None)
+
+
+def _shorten(message: str, hints: Mapping[str, Any]) -> str:
+    """A message of jsonargparse in one line: option, value, and what it must be."""
     key = re.search(r'Parser key "(.+?)"', message)
     value = re.search(r"(?:Given|Got) value: (.*)", message)
-    kinds = re.search(r"Subtypes: \[(.*)\]|Expected an? (.*?)\. ", message)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if key is None or value is None or kinds is None:
+    hint = None if key is None else hints.get(key[1])
+    if key is None or value is None or hint is None:
         return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    expected = re.sub(
-        r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", kinds[1] or kinds[2]
-    )
-    expected = expected.replace("NoneType", "null")
-    return f"--{key[1]} is {value[1].strip()!r}; it takes {expected}"
+    allowed = describe_type(hint).replace("None", "null")
+    return f"--{key[1]} is {reprlib.repr(value[1].strip())}; it must be {allowed}"
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ from gradnet.constructive.trial_samples import check_samples
 from gradnet.core.constraints import Range
 from gradnet.core.reproducibility import make_generator
 from gradnet.core.threads import for_each_piece
-from gradnet.core.validation import Count, NonNegative, Positive, Validated
+from gradnet.core.validation import Count, NonNegative, Validated
 
 
 @dataclass(frozen=True)

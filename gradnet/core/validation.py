@@ -41,6 +41,7 @@ Fraction = Annotated[float, Range(above=0, below=1)]
 Level = Annotated[float, Range(above=0, at_most=1)]
 Widths = Annotated[list[Width], Length(1, 32)]
 
+_LISTS = (list, tuple, Sequence)
 _NAMES = {
     int: "a whole number",
     float: "a number",
@@ -156,18 +157,13 @@ def check_value(name: str, value: object, hint: Any) -> None:
     """
     origin, members = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        if members[0] in _NAMES and not _is_instance(value, members[0]):
-            raise _refusal(name, value, describe_type(hint))
-        check_value(name, value, members[0])
-        for constraint in members[1:]:
-            if isinstance(constraint, Constraint) and not constraint.allows(value):
-                raise _refusal(name, value, str(constraint))
+        _check_annotated(name, value, hint)
     elif origin in (typing.Union, types.UnionType):
         _check_union(name, value, hint)
     elif origin is Literal:
         if not any(value == m and type(value) is type(m) for m in members):
             raise _refusal(name, value, describe_type(hint))
-    elif origin in (list, tuple, Sequence):
+    elif origin in _LISTS:
         _check_sequence(name, value, hint)
     elif origin in (dict, Mapping):
         _check_mapping(name, value, hint)
@@ -179,6 +175,18 @@ def check_value(name: str, value: object, hint: Any) -> None:
         raise _refusal(name, value, describe_type(hint))
     elif isinstance(value, str):
         _check_text(name, value)
+
+
+def _check_annotated(name: str, value: object, hint: Any) -> None:
+    kind, *constraints = typing.get_args(hint)
+    is_list = typing.get_origin(kind) in _LISTS
+    if not (isinstance(value, list | tuple) if is_list else _is_instance(value, kind)):
+        raise _refusal(name, value, describe_type(hint))
+    check_value(name, value, kind)
+    for constraint in constraints:
+        if isinstance(constraint, Constraint) and not constraint.allows(value):
+            allowed = describe_type(hint) if is_list else str(constraint)
+            raise _refusal(name, value, allowed)
 
 
 def _is_instance(value: object, hint: Any) -> bool:
@@ -267,7 +275,7 @@ def describe_type(hint: Any) -> str:
         return _alternatives([str(member) for member in members])
     if origin is tuple and members[-1] is not Ellipsis:
         return f"a list of {len(members)} items, each {describe_type(members[0])}"
-    if origin in (list, tuple, Sequence):
+    if origin in _LISTS:
         return f"a list{allowed}, each {describe_type(members[0])}"
     if origin in (dict, Mapping):
         return f"a mapping of names, each to {describe_type(members[1])}"
