@@ -184,6 +184,12 @@ def _group_options(settings: Sequence[type]) -> Iterator[str]:
                 yield name
 
 
+def option_value(name: str, arguments: Sequence[str]) -> str | None:
+    """The value of an option as it was typed; None where it was not."""
+    values = list(_option_values(name, arguments))
+    return values[-1] if values else None
+
+
 def _option_values(name: str, arguments: Sequence[str]) -> Iterator[str]:
     """The values of an option that takes one, as one argument or as two."""
     for index, argument in enumerate(arguments):
@@ -224,6 +230,7 @@ def load_recipe(name: str) -> Recipe:
             f"no recipe {name!r}: give {', '.join(RECIPES)}, or the path of a YAML "
             "file (gradnet recipe default > mine.yaml)"
         )
+    check_option_file(name, list(_group_options([Recipe])))
     parser = _recipe_parser()
     try:
         values: Any = parser.parse_path(name)

@@ -41,6 +41,30 @@ def parse_bytes(text: str | float) -> int:
     return value
 
 
+def asked_bytes(error: BaseException) -> int | None:
+    """How much memory a failed allocation of torch or numpy asked for.
+
+    Returns:
+        Bytes; 0 where it does not say how many; None where it is another error.
+    """
+    text = str(error)
+    found = re.search(r"to allocate ([\d.]+) ?(bytes|[KMGTP]i?B)", text, re.I)
+    if found:
+        unit = found[2].upper()
+        base = 1024 if "I" in unit else 1000
+        power = 0 if unit == "BYTES" else "KMGTP".index(unit[0]) + 1
+        return int(float(found[1]) * base**power)
+    is_failed = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        part in text for part in ("Storage size calculation overflowed", "numel: int")
+    )
+    return 0 if is_failed else None
+
+
+def is_failed_allocation(error: BaseException) -> bool:
+    """Whether an exception says that there is not enough memory."""
+    return asked_bytes(error) is not None
+
+
 class _MemorySizeForm(Constraint):
     """Text that :func:`parse_bytes` reads."""
 
