@@ -1,21 +1,22 @@
 """Images for a user's own network: which ones, and how they are prepared."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from gradnet.checkpoints.snapshots import SnapshotInfo
+from gradnet.core.constraints import PathText, Range
+from gradnet.core.validation import Count, Pixels, Positive, Validated
 from gradnet.data.augmentation import Augmentation
 from gradnet.data.datasets import load_data
 from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputSettings:
+class InputSettings(Validated):
     """Which images to use, and how to prepare them for the network.
 
     Attributes:
@@ -32,15 +33,15 @@ class InputSettings:
         limit: use the first so many images; default: all.
     """
 
-    data: str | None = None
-    root: str = "data"
+    data: PathText | None = None
+    root: PathText = "data"
     download: bool = False
     part: Literal["train", "test"] = "train"
-    crop: int | None = None
-    mean: list[float] | None = None
-    std: list[float] | None = None
+    crop: Pixels | None = None
+    mean: list[Annotated[float, Range(-1e6, 1e6)]] | None = None
+    std: list[Positive] | None = None
     whiten: bool = False
-    limit: int | None = None
+    limit: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,6 @@ def load_inputs(
     name = settings.data or (snapshot and snapshot.data)
     if not name:
         raise InvalidInputError("no data set is named; name one with --data")
-    if settings.limit is not None and settings.limit < 1:
-        raise InvalidInputError(f"limit is {settings.limit}; it must be at least 1")
-    if settings.part not in ("train", "test"):
-        raise InvalidInputError(f"no part {settings.part!r}; give train or test")
     data = load_data(name, settings.root, settings.download)
     prepare = _of_snapshot(settings, snapshot) if snapshot else _of_settings(settings)
     _check_fit(prepare, data.image_shape)
@@ -153,10 +150,6 @@ def _of_settings(settings: InputSettings) -> InputPreparation:
     if settings.whiten and (mean or std):
         raise InvalidInputError(
             "whiten takes each image's own mean and std; give no others"
-        )
-    if not all(map(math.isfinite, (*mean, *std))) or any(value <= 0 for value in std):
-        raise InvalidInputError(
-            f"mean {list(mean)} and std {list(std)} must be finite, std above 0"
         )
     return InputPreparation(settings.crop, mean, std, settings.whiten)
 

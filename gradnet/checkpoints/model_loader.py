@@ -25,6 +25,7 @@ from torch import nn
 from gradnet.checkpoints.exported import load_exported
 from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.checkpoints.weights import load_weights
+from gradnet.core.memory import is_failed_allocation
 from gradnet.core.torchvision import import_torchvision
 from gradnet.errors import GradnetError, InvalidInputError
 from gradnet.models import MODELS, build_model
@@ -156,9 +157,11 @@ def _import(name: str) -> ModuleType:
         raise InvalidInputError(
             f"module {name!r} cannot be imported: {error}"
         ) from error
-    except Exception as error:  # it is the user's code: anything may be raised
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it is the user's code: it may even exit
         raise InvalidInputError(
-            f"module {name!r} cannot be imported: {type(error).__name__}: {error}"
+            f"module {name!r} cannot be imported: {_one_line(error)}"
         ) from error
 
 
@@ -177,17 +180,23 @@ def _call(model: str, factory: Any, arguments: dict[str, Any]) -> nn.Module:
     _check_arguments(model, factory, arguments)
     try:
         network = factory(**arguments)
-    except GradnetError:
+    except (GradnetError, KeyboardInterrupt):
         raise
-    except Exception as error:  # it is the user's code: anything may be raised
-        raise InvalidInputError(
-            f"{model} raised {type(error).__name__}: {error}"
-        ) from error
+    except BaseException as error:  # it is the user's code: it may even exit
+        if is_failed_allocation(error):
+            raise
+        raise InvalidInputError(f"{model} raised {_one_line(error)}") from error
     if not isinstance(network, nn.Module):
         raise InvalidInputError(
             f"{model} returned a {type(network).__name__}, not an nn.Module"
         )
     return network
+
+
+def _one_line(error: BaseException) -> str:
+    """The kind and the first line of an exception of the user's code."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _check_arguments(

@@ -20,6 +20,7 @@ from gradnet.core.reproducibility import (
     isolated_randomness,
     resolve_device,
 )
+from gradnet.core.validation import Fraction, Seed, check_named
 from gradnet.data.augmentation import IdentityTransform
 from gradnet.data.problem import Samples
 from gradnet.data.splits import make_splits
@@ -68,9 +69,9 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         self,
         base: nn.Module | None = None,
         recipe: str | Recipe = "default",
-        validation_fraction: float = 0.1,
+        validation_fraction: Fraction = 0.1,
         device: str = "auto",
-        random_state: int = 0,
+        random_state: Seed = 0,
         max_memory: str | float | None = None,
     ) -> None:
         self.base = base
@@ -114,6 +115,7 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
             InvalidInputError: there is only one class, the number of classes is not
                 that of the base network's logits, or there is no such recipe.
         """
+        self._check_parameters()
         X, y = validate_data(self, X, y, dtype=np.float32, allow_nd=True)
         check_classification_targets(y)
         recipe = self._recipe()
@@ -147,6 +149,7 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InvalidInputError: there is no base network, or the store does not fit it.
         """
+        self._check_parameters()
         if self.base is None:
             raise InvalidInputError(
                 "a store holds no base network; give one with base=..."
@@ -196,6 +199,10 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         """A copy of the base in evaluation mode; the original is not modified."""
         assert self.base is not None
         return copy.deepcopy(self.base).to(device).eval()
+
+    def _check_parameters(self) -> None:
+        """Not in the constructor: scikit-learn sets parameters before they are used."""
+        check_named(type(self).__init__, self.get_params(deep=False))
 
     def _recipe_parameters(self) -> dict[str, Any]:
         if isinstance(self.recipe, str):

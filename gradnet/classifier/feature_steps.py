@@ -13,15 +13,20 @@ A step works on one block ``(..., D)`` at a time; the letters are those of
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gradnet.core.constraints import Range
 from gradnet.core.quantiles import magnitude_of_rank
 from gradnet.core.running_statistics import RunningStatistics
+from gradnet.core.validation import check_arguments
 from gradnet.errors import InvalidInputError, NotFittedError
+
+Percent = Annotated[float, Range(above=0, at_most=100)]
+Exponent = Annotated[float, Range(above=0, at_most=100)]
 
 
 class Step(Protocol):
@@ -47,11 +52,8 @@ class SelectLargest:
         InvalidInputError: ``percent`` is out of range.
     """
 
-    def __init__(self, percent: float) -> None:
-        if not 0 < percent <= 100:
-            raise InvalidInputError(
-                f"percent is {percent}; it must be above 0, at most 100"
-            )
+    @check_arguments
+    def __init__(self, percent: Percent) -> None:
         self.percent = percent
 
     def apply(self, name: str, block: Tensor) -> Tensor:
@@ -196,9 +198,8 @@ class SignedPower:
         InvalidInputError: the exponent is not positive.
     """
 
-    def __init__(self, exponent: float) -> None:
-        if not exponent > 0:
-            raise InvalidInputError(f"the exponent is {exponent}; it must be positive")
+    @check_arguments
+    def __init__(self, exponent: Exponent) -> None:
         self.exponent = exponent
 
     def apply(self, name: str, block: Tensor) -> Tensor:

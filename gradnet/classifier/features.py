@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from gradnet.classifier.feature_steps import (
+    Exponent,
+    Percent,
     Scale,
     SelectLargest,
     SignedPower,
@@ -21,6 +23,7 @@ from gradnet.classifier.feature_steps import (
 )
 from gradnet.core.running_statistics import RunningStatistics
 from gradnet.core.threads import for_each_piece
+from gradnet.core.validation import Validated
 from gradnet.errors import InvalidInputError
 
 Blocks = Mapping[str, Tensor]
@@ -164,7 +167,7 @@ def _apply_all(
 
 
 @dataclass(frozen=True)
-class FeatureSettings:
+class FeatureSettings(Validated):
     """Settings of the usual chain: select, scale, normalize, power; all optional.
 
     Attributes:
@@ -174,10 +177,10 @@ class FeatureSettings:
         power: the exponent of the signed power; None leaves the values.
     """
 
-    percent: float | None = None
+    percent: Percent | None = None
     scaling: Literal["min-max", "std", "standard", "max-abs", "none"] = "none"
     unit_norm: bool = False
-    power: float | None = None
+    power: Exponent | None = None
 
     def make(self) -> Features:
         """A chain that is not fitted yet.

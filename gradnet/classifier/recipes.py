@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from gradnet.classifier.features import FeatureSettings
 from gradnet.classifier.network import GradNet
+from gradnet.core.constraints import Length, Range
+from gradnet.core.validation import Count, NonNegative, Positive, Validated, Width
 from gradnet.errors import InvalidInputError
 from gradnet.training.loop import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Validated):
     """How gradients are read, made features, and classified.
 
     Attributes:
@@ -32,15 +34,15 @@ class Recipe:
 
     layers: tuple[str, ...] | None = None
     biases: bool = False
-    weight_decay_term: float = 0.0
+    weight_decay_term: NonNegative = 0.0
     features: FeatureSettings = field(default_factory=FeatureSettings)
-    statistics_samples: int = 1000
+    statistics_samples: Count = 1000
     head: Literal["sum", "scorer"] = "scorer"
-    hidden: int | tuple[int, ...] = 16
-    window: int = 1
+    hidden: Width | Annotated[tuple[Width, ...], Length(1, 10_000)] = 16
+    window: Annotated[int, Range(1, 10_000)] = 1
     activation: Literal["relu", "identity"] = "relu"
-    dropout: float = 0.0
-    initial_std: float | None = None
+    dropout: Annotated[float, Range(0, below=1)] = 0.0
+    initial_std: Positive | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def make_network(self, block_sizes: Mapping[str, int], num_classes: int) -> GradNet:

@@ -5,9 +5,10 @@ import dataclasses
 import inspect
 import json
 import re
+import reprlib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -15,6 +16,9 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from gradnet.classifier.recipes import RECIPES, Recipe
 from gradnet.cli.option_files import MODE, check_import_path, check_option_file
+from gradnet.core.constraints import NotEmpty
+from gradnet.core.settings import default_of
+from gradnet.core.validation import check_value, describe_type, hints_of
 from gradnet.errors import GradnetError, InvalidInputError
 
 LISTS = (list[str], list[int], list[float])
@@ -75,6 +79,7 @@ def parse_several(
             if Path(value).exists():
                 check_option_file(value)
     values = parser.parse_args(_complete(settings, arguments))
+    _check_ranges(settings, values.as_dict(), program)
     check_import_path(values.get("model"), arguments)
     text = parser.dump(values, skip_unset=False)
     ready = vars(parser.instantiate(values))
@@ -83,6 +88,21 @@ def parse_several(
         names = [field.name for field in dataclasses.fields(kind)]
         made.append(kind(**{name: ready[name] for name in names}))
     return made, text
+
+
+def _check_ranges(
+    settings: Sequence[type], values: Mapping[str, Any], program: str
+) -> None:
+    """Refuse what the settings would refuse, by the name of the option."""
+    for kind in settings:
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        for name, hint in hints_of(kind).items():
+            is_positional = default_of(fields[name]) is dataclasses.MISSING
+            is_option = not is_positional or fields[name].kw_only
+            try:
+                check_value(f"--{name}" if is_option else name, values[name], hint)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{error} ({program} --help)") from None
 
 
 def _complete(settings: Sequence[type], arguments: Sequence[str]) -> list[str]:
@@ -114,38 +134,60 @@ def describe(settings: type) -> str:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the lines of a description, so that examples stay on their own."""
+    """Keeps the lines of a description, and says the range of each option.
+
+    The range is that of the field's annotation.
+    """
+
+    def _get_type_str(self, action: argparse.Action) -> str | None:
+        hint = _type_of(action)
+        if hint is None or any(map(dataclasses.is_dataclass, _members(hint))):
+            return super()._get_type_str(action)
+        return describe_type(hint).replace(f" {NotEmpty()}", "").replace("None", "null")
 
 
 class _Parser(ArgumentParser):
     """Reports invalid options in one line, without a list of all options."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise InvalidInputError(f"{_shorten(message)} ({self.prog} --help)") from ex
+        text = _shorten(message, {a.dest: _type_of(a) for a in self._actions})
+        raise InvalidInputError(f"{text} ({self.prog} --help)") from ex
 
 
-def _shorten(message: str) -> str:
-    """A message of jsonargparse in one line: option, value, and what it takes."""
+def _type_of(action: argparse.Action) -> Any:
+    return getattr(action, "_typehint", None)
+
+
+def _shorten(message: str, hints: Mapping[str, Any]) -> str:
+    """A message of jsonargparse in one line: option, value, and what it must be."""
     key = re.search(r'Parser key "(.+?)"', message)
     value = re.search(r"(?:Given|Got) value: (.*)", message)
-    kinds = re.search(r"Subtypes: \[(.*)\]|Expected an? (.*?)\. ", message)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if key is None or value is None or kinds is None:
+    hint = None if key is None else hints.get(key[1])
+    if key is None or value is None or hint is None:
         return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    expected = re.sub(
-        r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", kinds[1] or kinds[2]
-    )
-    expected = expected.replace("NoneType", "null")
-    return f"--{key[1]} is {value[1].strip()!r}; it takes {expected}"
+    allowed = describe_type(hint).replace("None", "null")
+    return f"--{key[1]} is {reprlib.repr(value[1].strip())}; it must be {allowed}"
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The members of a union; of another type, itself."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if is_union else (hint,)
 
 
 def _group_options(settings: Sequence[type]) -> Iterator[str]:
     """The options that take a file for a whole group, such as ``training``."""
     for kind in settings:
         for name, hint in typing.get_type_hints(kind).items():
-            kinds = typing.get_args(hint) or (hint,)
-            if any(dataclasses.is_dataclass(member) for member in kinds):
+            if any(map(dataclasses.is_dataclass, _members(hint))):
                 yield name
+
+
+def option_value(name: str, arguments: Sequence[str]) -> str | None:
+    """The value of an option as it was typed; None where it was not."""
+    values = list(_option_values(name, arguments))
+    return values[-1] if values else None
 
 
 def _option_values(name: str, arguments: Sequence[str]) -> Iterator[str]:
@@ -168,8 +210,7 @@ def _with_underscores(argument: str) -> str:
 def _option_kinds(settings: type, prefix: str) -> Iterator[tuple[str, type]]:
     """The options that take a list, and those that take a truth value."""
     for name, hint in typing.get_type_hints(settings).items():
-        union = isinstance(hint, types.UnionType)
-        for kind in typing.get_args(hint) if union else (hint,):
+        for kind in _members(hint):
             if dataclasses.is_dataclass(kind) and isinstance(kind, type):
                 yield from _option_kinds(kind, f"{prefix}{name}.")
             elif kind in (*LISTS, bool):
@@ -189,6 +230,7 @@ def load_recipe(name: str) -> Recipe:
             f"no recipe {name!r}: give {', '.join(RECIPES)}, or the path of a YAML "
             "file (gradnet recipe default > mine.yaml)"
         )
+    check_option_file(name, list(_group_options([Recipe])))
     parser = _recipe_parser()
     try:
         values: Any = parser.parse_path(name)

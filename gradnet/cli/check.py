@@ -1,12 +1,15 @@
 """``gradnet check``: a network's gradients against plain backward passes."""
 
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import pandas as pd
 import torch
 
 from gradnet.checkpoints.inputs import to_network
 from gradnet.cli.options import NetworkSettings, load_network
+from gradnet.core.constraints import Range
+from gradnet.core.validation import NonNegative
 from gradnet.errors import GradnetError
 from gradnet.gradients.gradcheck import compare_engines, default_tolerance
 
@@ -32,15 +35,13 @@ class Check(NetworkSettings):
             of the numbers: 1e-4 in float32.
     """
 
-    samples: int = 4
+    samples: Annotated[int, Range(1, 100_000)] = 4
     layers: list[str] | None = None
     biases: bool = True
-    tolerance: float | None = None
+    tolerance: NonNegative | None = None
 
     def run(self, config: str) -> None:
         """Print a table of the layers; the first that disagrees is an error."""
-        if self.samples < 1:
-            raise GradnetError(f"samples is {self.samples}; it must be at least 1")
         network, inputs = load_network(self)
         x = to_network(network, inputs, slice(0, self.samples))
         with torch.no_grad():
@@ -51,7 +52,9 @@ class Check(NetworkSettings):
         rows = compare_engines(network, x, labels, self.layers, self.biases)
         table = pd.DataFrame([asdict(row) for row in rows])
         print(table.to_string(index=False, float_format="{:.3g}".format))
-        tolerance = self.tolerance or default_tolerance(x.dtype)
+        tolerance = self.tolerance
+        if tolerance is None:
+            tolerance = default_tolerance(x.dtype)
         wrong = [row for row in rows if row.error > tolerance]
         if wrong:
             raise GradnetError(

@@ -88,12 +88,16 @@ def run(name: str, arguments: Sequence[str]) -> None:
     command = getattr(
         importlib.import_module(f"gradnet.cli.{entry.module}"), entry.name
     )
+    from gradnet.cli.allocation import one_line_per_allocation
+
     if not isinstance(command, type):
-        command(arguments)
+        with one_line_per_allocation():
+            command(arguments)
         return
     from gradnet.cli.arguments import parse
     from gradnet.cli.options import Command
 
     options: Command
     options, config = parse(command, f"gradnet {name}", arguments)
-    options.run(config)
+    with one_line_per_allocation():
+        options.run(config)

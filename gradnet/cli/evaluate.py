@@ -6,6 +6,7 @@ from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.classifier.fit import evaluate_predictor
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.cli.options import DataSettings, problem_of
+from gradnet.core.constraints import PathText
 from gradnet.training.supervised import evaluate
 
 
@@ -21,8 +22,8 @@ class Evaluate(DataSettings):
         gradnet: the file of a GradNet that was read from it.
     """
 
-    snapshot: str
-    gradnet: str | None = None
+    snapshot: PathText
+    gradnet: PathText | None = None
 
     def run(self, config: str) -> None:
         """Print the test accuracies."""

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 from gradnet.cli.options import NetworkSettings, load_network
+from gradnet.core.constraints import PathText
 from gradnet.core.progress import progress, readable_seconds
 from gradnet.errors import GradnetError
 from gradnet.store.extraction import Extraction, ExtractionSettings
@@ -26,8 +27,8 @@ class Extract(ExtractionSettings, NetworkSettings):
         plan_only: print the size of the store, and write nothing.
     """
 
-    out: str
-    writer: str = "1/1"
+    out: PathText
+    writer: PathText = "1/1"
     plan_only: bool = False
 
     def run(self, config: str) -> None:

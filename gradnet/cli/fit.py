@@ -8,7 +8,9 @@ from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.cli.arguments import load_recipe
 from gradnet.cli.options import DataSettings, problem_of
+from gradnet.core.constraints import PathText
 from gradnet.core.files import sha256
+from gradnet.core.validation import Seed
 from gradnet.errors import InvalidInputError
 from gradnet.experiments.fitting import fit_and_save
 from gradnet.training.loop import Callbacks
@@ -33,10 +35,10 @@ class Fit(DataSettings):
         out: the GradNet's file; default: beside the snapshot, named after the recipe.
     """
 
-    snapshot: str
-    recipe: str = "default"
-    seed: int = 0
-    out: str | None = None
+    snapshot: PathText
+    recipe: PathText = "default"
+    seed: Seed = 0
+    out: PathText | None = None
 
     def run(self, config: str) -> None:
         """Train, save, and print the validation accuracy."""

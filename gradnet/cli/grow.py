@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from gradnet.cli.arguments import parse_several
+from gradnet.cli.arguments import option_value, parse_several
 from gradnet.cli.options import run_folder
 from gradnet.cli.trials import asks_for_trials, run_trials
+from gradnet.core.constraints import Name, PathText, Range
 from gradnet.core.files import write_text
+from gradnet.core.validation import Seeds
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments.growth_study import GrowthStudy
@@ -29,19 +32,19 @@ class Grow(ProblemSettings):
         start: begin with a grown network, the file networks/seed-0/NAME.safetensors of
             another run, in place of the method's first one; "{seed}" in the name stands
             for the seed. With --growth.first 0 it is edited at once. Methods that take
-            a --model take any network, and do not look at that option then; others go
-            on from what their own options describe.
-            Where the grown network has layers of your own, name its model with
-            --model: a file does not decide which code runs.
+            a --model take any network; others go on from what their own options
+            describe. A --model that is given has to be the one that this network grew
+            from. It has to be given where the network has layers of your own: a file
+            does not decide which code runs.
         out: the run folder; default: runs/growth- and the name of the data. Other
             methods, names and seeds may be added to a folder later.
     """
 
-    name: str | None = None
-    seeds: list[int] = field(default_factory=lambda: [0])
-    max_flops: float | None = None
-    start: str | None = None
-    out: str | None = None
+    name: Name | None = None
+    seeds: Seeds = field(default_factory=lambda: [0])
+    max_flops: Annotated[float, Range(above=0, at_most=1e30)] | None = None
+    start: PathText | None = None
+    out: PathText | None = None
 
 
 def run_grow(arguments: Sequence[str]) -> None:
@@ -73,10 +76,12 @@ def run_grow(arguments: Sequence[str]) -> None:
         arguments[1:],
         f"Example:\n    gradnet grow {name} --data digits --training.steps 200",
     )
-    _grow(name, settings, method, config)
+    _grow(name, settings, method, config, option_value("--model", arguments))
 
 
-def _grow(name: str, settings: Grow, method: GrowthMethod, config: str) -> None:
+def _grow(
+    name: str, settings: Grow, method: GrowthMethod, config: str, model: str | None
+) -> None:
     row = settings.name or name
     out = settings.out or f"runs/growth-{run_folder(settings.data, None).name}"
     study = GrowthStudy(make_problem(settings), out)
@@ -84,7 +89,7 @@ def _grow(name: str, settings: Grow, method: GrowthMethod, config: str) -> None:
         start = None
         if settings.start is not None:
             path = settings.start.replace("{seed}", str(seed))
-            start = read_grown(path, getattr(method, "model", None))
+            start = read_grown(path, model)
         study.run(row, method, seed, settings.max_flops, start)
         # Now it is known that the row was not made before with other options.
         write_text(Path(out) / "configs" / f"{row}.yaml", config)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from gradnet.checkpoints.snapshots import save_snapshot
 from gradnet.checkpoints.weights import load_weights
+from gradnet.core.constraints import PathText
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.experiments.base_network import ModelSettings, describe_snapshot
 from gradnet.models import build_model
@@ -24,8 +25,8 @@ class ImportWeights(ModelSettings, ProblemSettings):
         out: the snapshot's file; default: imported.safetensors.
     """
 
-    weights: str
-    out: str = "imported.safetensors"
+    weights: PathText
+    out: PathText = "imported.safetensors"
 
     def run(self, config: str) -> None:
         """Read, validate, and save."""

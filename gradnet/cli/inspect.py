@@ -8,14 +8,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from gradnet.core.constraints import PathText
 from gradnet.core.files import save_figure
 from gradnet.core.progress import progress
+from gradnet.core.validation import Validated
 from gradnet.experiments.gradient_figures import draw_norms
 from gradnet.store.reader import GradientStore
 
 
 @dataclass(frozen=True)
-class Inspect:
+class Inspect(Validated):
     """Print what a gradient store holds, check it, and draw norms by layer and label.
 
     Example:
@@ -26,8 +28,8 @@ class Inspect:
         picture: file of the figure; default: beside the store, named after it.
     """
 
-    store: str
-    picture: str | None = None
+    store: PathText
+    picture: PathText | None = None
 
     def run(self, config: str) -> None:
         """Read every shard, compare it with its checksum, and print."""

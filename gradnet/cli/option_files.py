@@ -5,7 +5,7 @@ option takes a mapping of anything; and YAML's aliases make small files that nev
 Values are therefore read in a mode of their own, which refuses both.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from jsonargparse import get_loader, set_dumper, set_loader
 from gradnet.errors import DamagedFileError, InvalidInputError
 
 MODE = "gradnet"
-MAX_BYTES = 1_000_000
+MAX_BYTES = 100_000
+MAX_VALUES = 5_000
 MAX_DEPTH = 20
 # Keys that jsonargparse takes for the description of an object.
 OBJECT_KEYS = ("class_path", "init_args", "dict_kwargs")
@@ -28,15 +29,31 @@ def load_plain_yaml(text: str) -> Any:
         text: of an option's value or of an option file.
 
     Raises:
-        InvalidInputError: it describes an object to build, refers to itself, is nested
-            too deeply or too long.
+        InvalidInputError: it describes an object to build, refers to itself, names a
+            key twice, is nested too deeply or too long, or has a value that is no text,
+            number, truth value, null, list or mapping.
         yaml.YAMLError: it is not YAML.
     """
     if len(text) > MAX_BYTES:
         raise InvalidInputError(
             f"an option has {len(text):,} characters; {MAX_BYTES:,} are the most"
         )
-    depth = 0
+    _check_events(text)
+    _check_keys(yaml.compose(text, Loader=yaml.SafeLoader))
+    try:
+        value = get_loader("yaml")(text)
+    except ValueError as error:  # of a number with thousands of digits, for example
+        reason = str(error).partition(";")[0]
+        raise InvalidInputError(
+            f"an option cannot be read: {reason}; give plain values"
+        ) from None
+    _check_plain(value)
+    return value
+
+
+def _check_events(text: str) -> None:
+    """Refuse aliases, depth and length before anything is built."""
+    depth = values = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise InvalidInputError(
@@ -46,24 +63,68 @@ def load_plain_yaml(text: str) -> Any:
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise InvalidInputError(f"options are nested more than {MAX_DEPTH} deep")
-    value = get_loader("yaml")(text)
-    for key in _keys(value):
-        if key in OBJECT_KEYS:
+        values += isinstance(event, yaml.ScalarEvent)
+        if values > MAX_VALUES:
             raise InvalidInputError(
-                f"options build no objects, and {key!r} asks for one: give plain values"
+                f"an option has more than {MAX_VALUES:,} values; give fewer"
             )
-    return value
 
 
-def check_option_file(path: str, groups: Sequence[str] = ()) -> None:
+def _check_keys(node: yaml.Node | None) -> None:
+    """Refuse keys that stand twice in a mapping: only the last would count."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(item)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, item in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise InvalidInputError(
+                    f"options name {key.value!r} twice, again in line {line}: leave "
+                    "one of them out"
+                )
+            seen.add(key.value)
+        _check_keys(item)
+
+
+def _check_plain(value: Any) -> None:
+    """Refuse objects to build, and what YAML has besides the types of JSON."""
+    if isinstance(value, dict):
+        for key in value:
+            if key in OBJECT_KEYS:
+                raise InvalidInputError(
+                    f"options build no objects, and {key!r} asks for one: give plain "
+                    "values"
+                )
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_plain(item)
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise InvalidInputError("an option holds a whole number of more than 64 bits")
+    elif not (value is None or isinstance(value, str | int | float)):
+        raise InvalidInputError(
+            f"an option holds a {type(value).__name__}: give text, numbers, true, "
+            "false, null, lists and mappings"
+        )
+
+
+def check_option_file(path: str, groups: Sequence[str] = ()) -> Any:
     """Validate a file of options, and those that it names, before they are read.
 
     Args:
         path: of the file.
         groups: options in it that may be the path of a file of their own.
 
+    Returns:
+        Its values; None where it is not YAML, which the parser of options reports with
+        the position.
+
     Raises:
         DamagedFileError: it is missing, no regular file, too large, or not UTF-8.
+        InvalidInputError: see :func:`load_plain_yaml`.
     """
     file = Path(path)
     if not file.exists():
@@ -77,14 +138,17 @@ def check_option_file(path: str, groups: Sequence[str] = ()) -> None:
         )
     try:
         values = load_plain_yaml(file.read_text(encoding="utf-8"))
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{path}: {error}") from None
     except UnicodeDecodeError as error:
         raise DamagedFileError(f"{path} is not UTF-8 text: {error}") from None
-    except yaml.YAMLError:  # reported by the parser of options, with its position
-        return
+    except yaml.YAMLError:
+        return None
     for name in groups:
         inner = values.get(name) if isinstance(values, dict) else None
         if isinstance(inner, str) and Path(inner).exists():
             check_option_file(inner)
+    return values
 
 
 def check_import_path(model: object, arguments: Sequence[str]) -> None:
@@ -110,15 +174,6 @@ def check_import_path(model: object, arguments: Sequence[str]) -> None:
             f"{model!r} stands in a file of options and would run code: confirm it on "
             f"the command line with --model {model}"
         )
-
-
-def _keys(value: Any) -> Iterator[object]:
-    """All keys of nested mappings."""
-    if isinstance(value, dict):
-        yield from value
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _keys(item)
 
 
 def _to_yaml(value: Any) -> str:

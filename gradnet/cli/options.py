@@ -12,7 +12,9 @@ from torch import nn
 from gradnet.checkpoints.inputs import Inputs, InputSettings, load_inputs, to_network
 from gradnet.checkpoints.model_loader import load_user_model
 from gradnet.checkpoints.snapshots import Snapshot, load_snapshot
+from gradnet.core.constraints import PathText
 from gradnet.core.reproducibility import resolve_device
+from gradnet.core.validation import Validated
 from gradnet.data.problem import (
     AugmentationSettings,
     Problem,
@@ -36,7 +38,7 @@ class Command(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
+class DataSettings(Validated):
     """Where the data of a snapshot are, or which others to use.
 
     Attributes:
@@ -46,10 +48,10 @@ class DataSettings:
         device: cpu, cuda, or auto.
     """
 
-    data: str | None = None
-    root: str = "data"
+    data: PathText | None = None
+    root: PathText = "data"
     download: bool = False
-    device: str = "auto"
+    device: PathText = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +68,10 @@ class NetworkSettings(InputSettings):
         device: cpu, cuda, or auto.
     """
 
-    checkpoint: str | None = None
-    model: str | None = None
+    checkpoint: PathText | None = None
+    model: PathText | None = None
     model_args: dict[str, Any] | None = None
-    device: str = "auto"
+    device: PathText = "auto"
 
 
 def load_network(settings: NetworkSettings) -> tuple[nn.Module, Inputs]:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from gradnet.cli.arguments import load_recipe, to_yaml
+from gradnet.core.constraints import PathText
+from gradnet.core.validation import Validated
 
 
 @dataclass(frozen=True)
-class PrintRecipe:
+class PrintRecipe(Validated):
     """Print a recipe as YAML; edit it, and give the file to --recipe or --recipes.
 
     Example:
@@ -16,7 +18,7 @@ class PrintRecipe:
         name: default or gradnet2018, or a file to be checked and completed.
     """
 
-    name: str
+    name: PathText
 
     def run(self, config: str) -> None:
         """Print it."""

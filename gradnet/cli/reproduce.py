@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from gradnet.classifier.recipes import Recipe
 from gradnet.cli.arguments import load_recipe
 from gradnet.cli.options import print_table, run_folder
+from gradnet.core.constraints import Length, PathText
 from gradnet.core.files import write_text
+from gradnet.core.validation import Positive, Seeds
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments.base_network import BaseSettings
@@ -36,11 +39,13 @@ class Reproduce(BaseSettings, ProblemSettings):
         out: the run folder; default: runs/ and the name of the data.
     """
 
-    recipes: list[str] = field(default_factory=lambda: ["default"])
+    recipes: Annotated[list[PathText], Length(1, 1000)] = field(
+        default_factory=lambda: ["default"]
+    )
     controls: ControlSettings | None = field(default_factory=ControlSettings)
-    seeds: list[int] = field(default_factory=lambda: [0])
-    max_epochs: float | None = None
-    out: str | None = None
+    seeds: Seeds = field(default_factory=lambda: [0])
+    max_epochs: Positive | None = None
+    out: PathText | None = None
 
     def run(self, config: str) -> None:
         """Do every run that is not finished yet, and print the table."""

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradnet.cli.options import print_table
+from gradnet.core.constraints import PathText
+from gradnet.core.validation import Validated
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Validated):
     """Rewrite table.csv, table.md and table.png of a run folder, and print the table.
 
     Example:
@@ -17,7 +19,7 @@ class Table:
         folder: the run folder.
     """
 
-    folder: str
+    folder: PathText
 
     def run(self, config: str) -> None:
         """Write and print."""

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from gradnet.classifier.recipes import RECIPES
 from gradnet.cli.options import run_folder
+from gradnet.core.constraints import PathText
 from gradnet.core.files import write_text
+from gradnet.core.validation import Seed
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.experiments.base_network import BaseSettings
 from gradnet.experiments.gradnet_study import Study, StudySettings
@@ -24,8 +26,8 @@ class TrainBase(BaseSettings, ProblemSettings):
         out: the run folder; default: runs/ and the name of the data.
     """
 
-    seed: int = 0
-    out: str | None = None
+    seed: Seed = 0
+    out: PathText | None = None
 
     def run(self, config: str) -> None:
         """Train, and print where the snapshots are."""

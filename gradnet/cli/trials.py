@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import yaml
-
-from gradnet.cli.arguments import parse_several
+from gradnet.cli.arguments import option_value, parse_several
+from gradnet.cli.option_files import check_option_file
 from gradnet.constructive.cascade.settings import CascadeSettings, SpiralCascadeSettings
 from gradnet.constructive.node_creation import NodeCreationSettings
+from gradnet.core.constraints import PathText, Range
 from gradnet.core.files import write_text
+from gradnet.core.validation import Seed, Validated
 from gradnet.data.toy_problems import classic_problem, is_classic
 from gradnet.errors import InvalidInputError
 from gradnet.experiments.tables import trials_to_markdown
@@ -17,7 +19,7 @@ from gradnet.experiments.trials import RUNNERS, TrialStudy
 
 
 @dataclass(frozen=True)
-class TrialSettings:
+class TrialSettings(Validated):
     """Which problem, and how often.
 
     Attributes:
@@ -30,10 +32,10 @@ class TrialSettings:
             other options need another folder.
     """
 
-    data: str = "two-spirals"
-    trials: int = 10
-    seed: int = 0
-    out: str | None = None
+    data: PathText = "two-spirals"
+    trials: Annotated[int, Range(1, 10_000)] = 10
+    seed: Seed = 0
+    out: PathText | None = None
 
 
 def asks_for_trials(arguments: Sequence[str]) -> bool:
@@ -79,22 +81,10 @@ def _settings_of(name: str, data: str) -> type:
 
 def _data(arguments: Sequence[str]) -> str:
     """The data that are asked for; empty where none are."""
-    config = Path(_option(arguments, "--config"))
-    given = _option(arguments, "--data")
-    if given or not config.is_file():
-        return given
-    try:
-        values = yaml.safe_load(config.read_text())
-    except yaml.YAMLError:  # reported by the parser of options, with its position
-        return given
-    return str(values.get("data", "")) if isinstance(values, dict) else ""
-
-
-def _option(arguments: Sequence[str], name: str) -> str:
-    """The value of an option, given as one argument or as two; empty without it."""
-    for index, argument in enumerate(arguments):
-        if argument == name and index + 1 < len(arguments):
-            return arguments[index + 1]
-        if argument.startswith(f"{name}="):
-            return argument.partition("=")[2]
-    return ""
+    config = option_value("--config", arguments)
+    given = option_value("--data", arguments)
+    if given or not config:
+        return given or ""
+    values = check_option_file(config)
+    data = values.get("data") if isinstance(values, dict) else None
+    return data if isinstance(data, str) else ""

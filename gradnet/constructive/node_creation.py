@@ -11,7 +11,7 @@ Letters: see :mod:`gradnet.constructive.node_networks`; ``T`` trials.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -20,14 +20,14 @@ from torch.nn.utils.rnn import pad_sequence
 from gradnet.constructive.cascade.candidates import uniform
 from gradnet.constructive.node_networks import Networks, TrainableNetworks, as_columns
 from gradnet.constructive.trial_samples import check_samples
+from gradnet.core.constraints import Range
 from gradnet.core.reproducibility import make_generator
 from gradnet.core.threads import for_each_piece
-from gradnet.core.validation import check_minimum
-from gradnet.errors import InvalidInputError
+from gradnet.core.validation import Count, NonNegative, Validated
 
 
 @dataclass(frozen=True)
-class NodeCreationSettings:
+class NodeCreationSettings(Validated):
     """How networks learn and when they grow; defaults are the paper's.
 
     Attributes:
@@ -53,29 +53,17 @@ class NodeCreationSettings:
     """
 
     updates: Literal["pattern", "batch"] = "pattern"
-    learning_rate: float = 0.5
-    momentum: float = 0.9
-    weight_range: float = 0.1666
-    outgoing_range: float = 0.1666
-    window: int = 1000
-    threshold: float = 0.05
-    mean_error: float = 0.001
-    largest_error: float = 0.01
-    max_units: int = 50
-    max_sweeps: int = 100_000
+    learning_rate: NonNegative = 0.5
+    momentum: Annotated[float, Range(0, below=1)] = 0.9
+    weight_range: NonNegative = 0.1666
+    outgoing_range: NonNegative = 0.1666
+    window: Count = 1000
+    threshold: Annotated[float, Range(0, 1)] = 0.05
+    mean_error: NonNegative = 0.001
+    largest_error: NonNegative = 0.01
+    max_units: Annotated[int, Range(1, 10_000)] = 50
+    max_sweeps: Annotated[int, Range(1, 10**7)] = 100_000
     frozen: bool = False
-
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            InvalidInputError: a number is too small, or ``updates`` is unknown.
-        """
-        check_minimum(self, window=1, max_units=1, max_sweeps=1)
-        if self.updates not in ("pattern", "batch"):
-            raise InvalidInputError(
-                f"updates is {self.updates!r}; give pattern or batch"
-            )
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gradnet.core.constraints import Constraint
 from gradnet.errors import InvalidInputError
 
 # Memory of one chunk. Larger chunks were not faster on a CPU; this fills a GPU.
@@ -34,11 +35,52 @@ def parse_bytes(text: str | float) -> int:
     unit = match[2].upper() if match else ""
     try:
         value = int(float(match[1]) * UNITS[unit.removesuffix("B")]) if match else 0
-    except ValueError:
+    except (ValueError, OverflowError):
         value = 0
     if value < 1:
         raise InvalidInputError(f"{text!r} is no amount of memory; say 2GB or 500MB")
     return value
+
+
+def asked_bytes(error: BaseException) -> int | None:
+    """How much memory a failed allocation of torch or numpy asked for.
+
+    Returns:
+        Bytes; 0 where it does not say how many; None where it is another error.
+    """
+    text = str(error)
+    found = re.search(r"to allocate ([\d.]+) ?(bytes|[KMGTP]i?B)", text, re.I)
+    if found:
+        unit = found[2].upper()
+        base = 1024 if "I" in unit else 1000
+        power = 0 if unit == "BYTES" else "KMGTP".index(unit[0]) + 1
+        return int(float(found[1]) * base**power)
+    is_failed = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        part in text for part in ("Storage size calculation overflowed", "numel: int")
+    )
+    return 0 if is_failed else None
+
+
+def is_failed_allocation(error: BaseException) -> bool:
+    """Whether an exception says that there is not enough memory."""
+    return asked_bytes(error) is not None
+
+
+class _MemorySizeForm(Constraint):
+    """Text that :func:`parse_bytes` reads."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether it does."""
+        try:
+            return parse_bytes(value) <= 10**15
+        except InvalidInputError:
+            return False
+
+    def __str__(self) -> str:
+        return "an amount of memory such as 500MB or 2GB, at most 1000TB"
+
+
+MemorySize = Annotated[str, _MemorySizeForm()]
 
 
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int:

@@ -6,15 +6,20 @@ in training, centre crop and whitening in evaluation.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from gradnet.core.constraints import Range
+from gradnet.core.validation import Pixels, Validated
 from gradnet.errors import InvalidInputError
+
+ContrastFactor = Annotated[float, Range(0, 1000)]
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Validated):
     """Crop, flip, contrast and whitening of images, before the network sees them.
 
     Attributes:
@@ -35,9 +40,9 @@ class Augmentation:
         torch.float32
     """
 
-    crop: int | None = None
+    crop: Pixels | None = None
     flip: bool = False
-    contrast: tuple[float, float] | None = None
+    contrast: tuple[ContrastFactor, ContrastFactor] | None = None
     whiten: bool = True
 
     @classmethod

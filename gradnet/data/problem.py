@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor
 
+from gradnet.core.constraints import Length, PathText, Range
 from gradnet.core.reproducibility import resolve_device
-from gradnet.data.augmentation import Augmentation
+from gradnet.core.validation import Fraction, Seed, Validated
+from gradnet.data.augmentation import Augmentation, ContrastFactor
 from gradnet.data.datasets import ImageData, load_data
 from gradnet.data.splits import Splits, make_splits
 from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
-class SplitSettings:
+class SplitSettings(Validated):
     """How the training set is split.
 
     Attributes:
@@ -23,12 +25,12 @@ class SplitSettings:
         validation_fraction: fraction of each half that is held out.
     """
 
-    seed: int = 0
-    validation_fraction: float = 0.1
+    seed: Seed = 0
+    validation_fraction: Fraction = 0.1
 
 
 @dataclass(frozen=True)
-class AugmentationSettings:
+class AugmentationSettings(Validated):
     """Changes to the default augmentation; None keeps the default.
 
     Attributes:
@@ -38,9 +40,9 @@ class AugmentationSettings:
         whiten: subtract an image's mean and divide by its standard deviation.
     """
 
-    crop: int | None = None
+    crop: Annotated[int, Range(0, 2**16)] | None = None
     flip: bool | None = None
-    contrast: list[float] | None = None
+    contrast: Annotated[list[ContrastFactor], Length(0, 2)] | None = None
     whiten: bool | None = None
 
     def make(self, image_shape: Sequence[int]) -> Augmentation:
@@ -64,7 +66,7 @@ class AugmentationSettings:
 
 
 @dataclass(frozen=True)
-class ProblemSettings:
+class ProblemSettings(Validated):
     """Which images to use, how they are split and augmented.
 
     Attributes:
@@ -78,10 +80,10 @@ class ProblemSettings:
         augmentation: changes to the default augmentation.
     """
 
-    data: str = "digits"
-    root: str = "data"
+    data: PathText = "digits"
+    root: PathText = "data"
     download: bool = False
-    device: str = "auto"
+    device: PathText = "auto"
     split: SplitSettings = field(default_factory=SplitSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
 

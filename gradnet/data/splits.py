@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradnet.core.reproducibility import make_generator
+from gradnet.core.validation import Fraction, Seed, check_arguments
 from gradnet.errors import InvalidInputError
 
 
@@ -49,7 +50,10 @@ class Splits:
         return digest.hexdigest()[:12]
 
 
-def make_splits(count: int, seed: int = 0, validation_fraction: float = 0.1) -> Splits:
+@check_arguments
+def make_splits(
+    count: int, seed: Seed = 0, validation_fraction: Fraction = 0.1
+) -> Splits:
     """Split ``count`` training images by a seeded shuffle.
 
     Args:
@@ -69,10 +73,6 @@ def make_splits(count: int, seed: int = 0, validation_fraction: float = 0.1) -> 
         ...     range(100))
         True
     """
-    if not 0 < validation_fraction < 1:
-        raise InvalidInputError(
-            f"validation_fraction is {validation_fraction}; it must lie between 0 and 1"
-        )
     order = torch.randperm(count, generator=make_generator("splits", seed))
     half = count // 2
     held_out = round(half * validation_fraction)

@@ -68,7 +68,7 @@ def classic_problem(name: str) -> ClassicProblem:
         kind, number = "parity", "2"
     if name == "two-spirals":
         return ClassicProblem(name, *_two_spirals())
-    if kind in _SIZED and re.fullmatch(r"[1-9]\d*", number):
+    if kind in _SIZED and re.fullmatch(r"[1-9][0-9]{0,8}", number):
         make, smallest, largest = _SIZED[kind]
         size = int(number)
         if not smallest <= size <= largest:

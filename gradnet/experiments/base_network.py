@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -15,7 +15,9 @@ from gradnet.checkpoints.snapshots import (
     save_snapshot,
     snapshot_path,
 )
+from gradnet.core.constraints import Length, PathText, Range
 from gradnet.core.reproducibility import derive_seed, isolated_randomness
+from gradnet.core.validation import Level, Validated, Width, Widths
 from gradnet.data.problem import Problem
 from gradnet.errors import GradnetError
 from gradnet.models import build_model, shape_arguments
@@ -26,7 +28,7 @@ logger = logging.getLogger("gradnet")
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Validated):
     """Which base network.
 
     Attributes:
@@ -36,9 +38,9 @@ class ModelSettings:
         hidden: units of each hidden layer of an mlp; None takes the model's own.
     """
 
-    model: str | None = None
-    width: int | None = None
-    hidden: list[int] | None = None
+    model: PathText | None = None
+    width: Width | None = None
+    hidden: Widths | None = None
 
     def model_name(self, problem: Problem) -> str:
         """The network's name on this problem."""
@@ -72,9 +74,11 @@ class BaseSettings(ModelSettings):
             evaluate_every.
     """
 
-    levels: list[float] = field(default_factory=lambda: [0.5, 0.7, 0.85, 0.9, 0.95])
-    level_step: float | None = None
-    evaluations_per_epoch: int = 8
+    levels: Annotated[list[Level], Length(1, 1000)] = field(
+        default_factory=lambda: [0.5, 0.7, 0.85, 0.9, 0.95]
+    )
+    level_step: Annotated[float, Range(0.001, below=1)] | None = None
+    evaluations_per_epoch: Annotated[int, Range(1, 10**6)] = 8
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
             steps=20_000, optimizer="adamw", learning_rate=1e-3
@@ -82,26 +86,11 @@ class BaseSettings(ModelSettings):
     )
 
     def all_levels(self) -> list[float]:
-        """The levels, lowest first.
-
-        Raises:
-            GradnetError: there is none, or one is not between 0 and 1.
-        """
+        """The levels, lowest first."""
         levels: Sequence[float] = self.levels
         if self.level_step is not None:
-            if not 0 < self.level_step < 1:
-                raise GradnetError(
-                    f"level_step is {self.level_step}; it must be between 0 and 1"
-                )
             count = int(1 / self.level_step + 1e-9)
             levels = [self.level_step * i for i in range(1, count + 1)]
-        for level in levels:
-            if not 0 < level <= 1:
-                raise GradnetError(
-                    f"level {level:g} is no accuracy: levels are above 0, at most 1"
-                )
-        if not levels:
-            raise GradnetError("no level is given; say, for example, --levels 0.5 0.7")
         return sorted({round(level, 6) for level in levels})
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
+from gradnet.core.validation import Validated
 from gradnet.data.problem import Samples
 from gradnet.gradients.layout import BlockLayout
 from gradnet.training.loop import Callbacks, History, TrainingSettings, fit
@@ -18,7 +19,7 @@ CONTROLS = ("last-layer", "fine-tuned")
 
 
 @dataclass(frozen=True)
-class ControlSettings:
+class ControlSettings(Validated):
     """How the controls are trained; their number of steps follows from GradNet's.
 
     Attributes:

@@ -34,8 +34,17 @@ def new_axes(size: tuple[float, float], x: str, y: str, title: str) -> Any:
     axes = Figure(figsize=size, layout="constrained").add_subplot()
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.set_title(title)
+    axes.set_title(as_written(title))
     return axes
+
+
+def as_written(text: str) -> str:
+    r"""Text for a figure, with dollar signs that matplotlib does not read as formulas.
+
+    >>> as_written("a$^2$")
+    'a\\$^2\\$'
+    """
+    return text.replace("$", r"\$")
 
 
 def draw_levels(rows: Sequence[Mapping[str, Any]], title: str = "") -> Any:
@@ -65,7 +74,7 @@ def draw_levels(rows: Sequence[Mapping[str, Any]], title: str = "") -> Any:
             color=color,
             marker=marker,
             linestyle="--" if method in LAST else "-",
-            label=TITLES.get(method, method),
+            label=as_written(TITLES.get(method, method)),
         )
         points = tidy[tidy["method"] == method]
         axes.scatter(
@@ -107,7 +116,7 @@ def draw_curves(records: Sequence[EvaluationRecord], title: str = "") -> Any:
             of_method = tidy[tidy["method"] == method]
             for number, (_, run) in enumerate(of_method.groupby("seed")):
                 line = {"color": color, "linewidth": 1, "alpha": 0.8}
-                name = method if number == 0 else None
+                name = as_written(method) if number == 0 else None
                 error = 100 * (1 - run["accuracy"])
                 axes.plot(run[clock], error, label=name, **line)
                 grown = run["stage"] != run["stage"].shift(fill_value=0)
@@ -121,7 +130,7 @@ def draw_curves(records: Sequence[EvaluationRecord], title: str = "") -> Any:
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("validation error (%)")
-    panels[1].set_title(title)
+    panels[1].set_title(as_written(title))
     panels[-1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

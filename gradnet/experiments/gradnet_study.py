@@ -11,8 +11,10 @@ from torch import nn
 from gradnet.checkpoints.snapshots import list_snapshots, load_snapshot
 from gradnet.classifier.fit import evaluate_predictor
 from gradnet.classifier.recipes import Recipe
+from gradnet.core.constraints import Name
 from gradnet.core.flops import count_parameters
 from gradnet.core.reproducibility import hardware
+from gradnet.core.validation import Positive, Seed, Validated
 from gradnet.data.problem import Problem
 from gradnet.errors import InvalidInputError
 from gradnet.experiments.base_network import BaseSettings, train_base
@@ -37,7 +39,7 @@ CONTROL_EVALUATIONS = 8
 
 
 @dataclass(frozen=True)
-class StudySettings:
+class StudySettings(Validated):
     """What a study compares.
 
     Attributes:
@@ -49,10 +51,10 @@ class StudySettings:
     """
 
     base: BaseSettings
-    recipes: Mapping[str, Recipe]
+    recipes: Mapping[Name, Recipe]
     controls: ControlSettings | None = field(default_factory=ControlSettings)
-    seeds: tuple[int, ...] = (0,)
-    max_epochs: float | None = None
+    seeds: tuple[Seed, ...] = (0,)
+    max_epochs: Positive | None = None
 
 
 class Study:

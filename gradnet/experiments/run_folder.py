@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
+from gradnet.core.constraints import Name
 from gradnet.core.files import JsonLines, read_json, write_json
 from gradnet.core.formats import Format, rename_limits
 from gradnet.core.reproducibility import versions
 from gradnet.core.settings import first_difference, to_plain
+from gradnet.core.validation import Level, Seed, Validated
 from gradnet.data.problem import Problem
 from gradnet.errors import InvalidInputError
 from gradnet.training.loop import Callbacks
@@ -46,7 +48,7 @@ Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class RunKey:
+class RunKey(Validated):
     """Which run of a study: names its files, its rows and its lines in the log.
 
     >>> key = RunKey(seed=0, method="default", level=0.5)
@@ -61,9 +63,9 @@ class RunKey:
         level: the accuracy level of the snapshot; None where there is no snapshot.
     """
 
-    seed: int
-    method: str | None = None
-    level: float | None = None
+    seed: Seed
+    method: Name | None = None
+    level: Level | None = None
 
     @property
     def fields(self) -> dict[str, Any]:

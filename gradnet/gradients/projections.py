@@ -7,19 +7,22 @@ Their random numbers depend on names, shapes and seeds alone, not on the engine.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from gradnet.core.constraints import Range
 from gradnet.core.reproducibility import make_generator
-from gradnet.errors import GradnetError
+from gradnet.core.validation import Count, Seed, Validated, check_arguments
 from gradnet.gradients.factors import FactoredBlock
 from gradnet.gradients.layout import Block
 
 # A parameter of up to so many coordinates is projected by a dense matrix, which
 # preserves lengths better; a larger one by outer products, without being formed.
 MAX_DENSE = 16_384
+
+ProjectedSize = Annotated[int, Range(1, 10**6)]
 
 
 class Reduction(Protocol):
@@ -63,16 +66,13 @@ class Projection:
         {'': torch.Size([2, 3, 8])}
     """
 
+    @check_arguments
     def __init__(
         self,
-        size: int,
+        size: ProjectedSize,
         kind: Literal["rademacher", "gaussian"] = "rademacher",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
-        if size < 1:
-            raise GradnetError(f"the projection's size is {size}; give 1 or more")
-        if kind not in ("rademacher", "gaussian"):
-            raise GradnetError(f"no projection {kind!r}: rademacher or gaussian")
         self.size, self.kind, self.seed = size, kind, seed
         self._matrices: dict[tuple[object, ...], Tensor] = {}
 
@@ -122,7 +122,7 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class Subset:
+class Subset(Validated):
     """Some coordinates of each block, the same of every gradient.
 
     Args:
@@ -133,12 +133,8 @@ class Subset:
         GradnetError: the size is below 1.
     """
 
-    size: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise GradnetError(f"the subset's size is {self.size}; give 1 or more")
+    size: Count
+    seed: Seed = 0
 
     def size_of(self, block: Block) -> int:
         """See :class:`Reduction`."""

@@ -138,17 +138,17 @@ def load_grown(path: str | Path, model: str | None = None) -> nn.Module:
 
     Args:
         path: of the file.
-        model: the import path of the network that it was grown from, required if that
-            is not one of :data:`gradnet.models.MODELS`: a file alone never decides
-            which code runs.
+        model: the network that it grew from, as a check. Its import path has to be
+            given when that is not one of :data:`gradnet.models.MODELS`: a file alone
+            never decides which code runs.
 
     Returns:
         The network, in evaluation mode.
 
     Raises:
-        DamagedFileError: the file is missing, damaged, or not of a grown network.
-        InvalidInputError: it was grown from another network than those of gradnet, and
-            ``model`` is not given or is a different one.
+        DamagedFileError: the file is missing, damaged, or holds no grown network.
+        InvalidInputError: it grew from another network than ``model``, or from one of
+            the user's own and none is given.
     """
     return read_grown(path, model).model
 
@@ -170,6 +170,7 @@ def read_grown(path: str | Path, model: str | None = None) -> GrownNetwork:
     stored, tensors = load_with_header(path)
     header = FORMAT.read(stored, str(path))
     try:
+        _check_origin(header, model)
         # Masks and buffers that are not saved are no larger than the saved tensors.
         elements = 3 * sum(tensor.numel() for tensor in tensors.values())
         network = _network_of(header, model, elements)
@@ -224,6 +225,18 @@ def _network_of(
         header["choices"],
         start=_network_of(before, model) if before else None,
     )
+
+
+def _check_origin(header: Mapping[str, Any], given: str | None) -> None:
+    """Refuse a network that grew from another one than the caller names."""
+    while header.get("start"):
+        header = header["start"]
+    named = header["settings"].get("model")
+    if given is not None and named is not None and named != given:
+        raise InvalidInputError(
+            f"the network grew from {named!r}, not from {given!r}; name that model, or "
+            "none"
+        )
 
 
 def _check_model(named: str, given: str | None) -> None:

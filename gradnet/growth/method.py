@@ -7,12 +7,14 @@ package's one training loop.
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
+from gradnet.core.constraints import Range
 from gradnet.core.reproducibility import derive_seed
+from gradnet.core.validation import Count, Fraction, Validated
 from gradnet.data.problem import Samples
 from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Edit
@@ -22,7 +24,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Validated):
     """When a network grows.
 
     Attributes:
@@ -37,28 +39,11 @@ class Schedule:
             learning rate falls.
     """
 
-    every: int | None = None
-    first: int | None = None
-    patience: int | None = None
-    gain: float = 0.0005
-    until: float = 0.75
-
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            InvalidInputError: a number is too small.
-        """
-        for name, least in (("every", 1), ("first", 0), ("patience", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InvalidInputError(
-                    f"growth {name} is {value}; it must be >= {least}"
-                )
-        if not 0 < self.until < 1:
-            raise InvalidInputError(
-                f"growth until is {self.until}; it is a part of the run, below 1"
-            )
+    every: Count | None = None
+    first: Annotated[int, Range(0, 10**9)] | None = None
+    patience: Count | None = None
+    gain: Annotated[float, Range(0, 1)] = 0.0005
+    until: Fraction = 0.75
 
     def latest_step(self, stage: int, start: int, edits: int, steps: int) -> int:
         """The step of the edit that ends a stage at the latest.
@@ -158,7 +143,7 @@ class EditContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrowthMethod(abc.ABC):
+class GrowthMethod(Validated, abc.ABC):
     """A schedule of edits of a network, and of which parameters train after each.
 
     The shapes that an edit gives a network must depend only on the stage, the seed, the

@@ -7,10 +7,13 @@ and so does the head.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from gradnet.core.constraints import Length
+from gradnet.core.validation import Pixels, Width, check_arguments
 from gradnet.models.activations import activation
 from gradnet.models.cnn import initialize_lecun_normal
 
@@ -55,12 +58,13 @@ class Cascade(nn.Sequential):
 
     head: nn.Linear
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int = 1,
-        image_size: int = 8,
-        num_classes: int = 10,
-        units: Sequence[int] = (),
+        in_channels: Width = 1,
+        image_size: Pixels = 8,
+        num_classes: Width = 10,
+        units: Annotated[Sequence[Width], Length(0, 10_000)] = (),
         activation: str = "tanh",
     ) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())

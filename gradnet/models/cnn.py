@@ -7,10 +7,16 @@ linear layer. With 64 channels and inputs of 3 x 24 x 24 it has 130,240 weights.
 
 import math
 from collections import OrderedDict
+from typing import Annotated
 
 from torch import nn
 
+from gradnet.core.constraints import Range
+from gradnet.core.validation import Pixels, Width, check_arguments
 from gradnet.errors import InvalidInputError
+
+KernelSize = Annotated[int, Range(1, 1000)]
+Padding = Annotated[int, Range(0, 1000)]
 
 
 class CNN(nn.Sequential):
@@ -30,14 +36,15 @@ class CNN(nn.Sequential):
         InvalidInputError: the images are too small for the kernels.
     """
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int,
-        image_size: int,
-        num_classes: int,
-        width: int,
-        kernel_size: int,
-        paddings: tuple[int, int],
+        in_channels: Width,
+        image_size: Pixels,
+        num_classes: Width,
+        width: Width,
+        kernel_size: KernelSize,
+        paddings: tuple[Padding, Padding],
     ) -> None:
         pooled = (image_size + 2 * paddings[0] - kernel_size + 1) // 2
         size = math.ceil((pooled + 2 * paddings[1] - kernel_size + 1) / 2)
@@ -74,14 +81,20 @@ def initialize_lecun_normal(model: nn.Module) -> None:
 
 
 def cnn2018(
-    in_channels: int = 3, image_size: int = 24, num_classes: int = 10, width: int = 64
+    in_channels: Width = 3,
+    image_size: Pixels = 24,
+    num_classes: Width = 10,
+    width: Width = 64,
 ) -> CNN:
     """The 2018 network: 5x5 kernels, paddings 1 and 2, 64 channels by default."""
     return CNN(in_channels, image_size, num_classes, width, 5, (1, 2))
 
 
 def cnn_small(
-    in_channels: int = 1, image_size: int = 8, num_classes: int = 10, width: int = 16
+    in_channels: Width = 1,
+    image_size: Pixels = 8,
+    num_classes: Width = 10,
+    width: Width = 16,
 ) -> CNN:
     """A CNN for small images: 3x3 kernels, padding 1, 16 channels by default."""
     return CNN(in_channels, image_size, num_classes, width, 3, (1, 1))

@@ -2,10 +2,18 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import nn
 
+from gradnet.core.constraints import Length, Range
+from gradnet.core.validation import Pixels, Width, check_arguments
 from gradnet.errors import InvalidInputError
+
+# Each stage doubles the channels.
+MAX_STAGES = Length(1, 16)
+Depth = Annotated[int, Range(1, 1000)]
+Depths = Annotated[list[Depth], MAX_STAGES]
 
 
 class ConvNet(nn.Sequential):
@@ -27,18 +35,15 @@ class ConvNet(nn.Sequential):
         InvalidInputError: a stage has no convolution, or the images are too small.
     """
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int = 3,
-        image_size: int = 32,
-        num_classes: int = 10,
-        width: int = 32,
-        depths: Sequence[int] = (2, 2, 3),
+        in_channels: Width = 3,
+        image_size: Pixels = 32,
+        num_classes: Width = 10,
+        width: Width = 32,
+        depths: Annotated[Sequence[Depth], MAX_STAGES] = (2, 2, 3),
     ) -> None:
-        if not depths or min(depths) < 1:
-            raise InvalidInputError(
-                f"depths {list(depths)}: give each stage at least one convolution"
-            )
         if image_size < 2 ** (len(depths) - 1):
             raise InvalidInputError(
                 f"images of {image_size} x {image_size} are too small for "

@@ -3,9 +3,12 @@
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import nn
 
+from gradnet.core.constraints import Length
+from gradnet.core.validation import Pixels, Width, check_arguments
 from gradnet.models.cnn import initialize_lecun_normal
 
 
@@ -21,12 +24,13 @@ class MLP(nn.Sequential):
         hidden: units of each hidden layer.
     """
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int = 1,
-        image_size: int = 8,
-        num_classes: int = 10,
-        hidden: Sequence[int] = (64,),
+        in_channels: Width = 1,
+        image_size: Pixels = 8,
+        num_classes: Width = 10,
+        hidden: Annotated[Sequence[Width], Length(0, 32)] = (64,),
     ) -> None:
         sizes = [in_channels * image_size**2, *hidden, num_classes]
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())

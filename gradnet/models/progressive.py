@@ -10,12 +10,14 @@ take the images, and have no lateral connections.
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gradnet.core.constraints import Length
+from gradnet.core.validation import Pixels, Validated, Width, check_arguments
 from gradnet.errors import InvalidInputError
 from gradnet.models.cnn import initialize_lecun_normal
 
@@ -27,13 +29,13 @@ ALPHA_DEVIATION = 0.1
 
 
 @dataclass(frozen=True)
-class ColumnPlan:
+class ColumnPlan(Validated):
     """The architecture of all columns; see :class:`ProgressiveNetwork`."""
 
-    in_channels: int
-    image_size: int
-    num_classes: int
-    widths: tuple[int, ...]
+    in_channels: Width
+    image_size: Pixels
+    num_classes: Width
+    widths: Annotated[tuple[Width, ...], Length(1, 32)]
     kind: Kind
     adapter: AdapterKind
 
@@ -43,19 +45,7 @@ class ColumnPlan:
         Raises:
             InvalidInputError: see :class:`ProgressiveNetwork`.
         """
-        for what, name, known in (
-            ("kind of column", self.kind, get_args(Kind)),
-            ("adapter", self.adapter, get_args(AdapterKind)),
-        ):
-            if name not in known:
-                raise InvalidInputError(
-                    f"no {what} {name!r}; there are: {', '.join(known)}"
-                )
-        if not self.widths or min(self.widths) < 1:
-            raise InvalidInputError(
-                f"widths are {list(self.widths)}; give at least one hidden layer, each "
-                "of at least one unit"
-            )
+        super().__post_init__()
         if self.kind == "cnn" and self.image_size < 2 ** len(self.widths):
             raise InvalidInputError(
                 f"images of {self.image_size} x {self.image_size} are too small for "
@@ -232,12 +222,13 @@ class ProgressiveNetwork(nn.Module):
             or the adapter is unknown.
     """
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int = 1,
-        image_size: int = 8,
-        num_classes: int = 10,
-        widths: Sequence[int] = (16, 32, 64),
+        in_channels: Width = 1,
+        image_size: Pixels = 8,
+        num_classes: Width = 10,
+        widths: Annotated[Sequence[Width], Length(1, 32)] = (16, 32, 64),
         kind: Kind = "cnn",
         adapter: AdapterKind = "mlp",
         preserving: bool = False,

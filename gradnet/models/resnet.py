@@ -7,13 +7,16 @@ child of one :class:`torch.nn.Sequential`, so that a prefix of it can be frozen.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gradnet.core.constraints import Range
+from gradnet.core.validation import Pixels, Width, check_arguments
 from gradnet.errors import InvalidInputError
+from gradnet.models.convnet import MAX_STAGES
 
 STAGES = (2, 5, 5, 2)
 
@@ -108,6 +111,9 @@ class NormalizedBlock(PreactivationBlock):
 
 PRESERVING = {"preactivation": PreactivationBlock, "normalized": NormalizedBlock}
 Style = Literal["published", "preactivation", "normalized"]
+BlocksOfStage = Annotated[int, Range(0, 1000)]
+Stages = Annotated[list[BlocksOfStage], MAX_STAGES]
+Blocks = Annotated[int, Range(1, 16_000)]
 
 
 class ResNet(nn.Sequential):
@@ -132,14 +138,15 @@ class ResNet(nn.Sequential):
             would have to be halved by average pooling.
     """
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int = 3,
-        image_size: int = 32,
-        num_classes: int = 10,
-        width: int = 64,
-        stages: Sequence[int] = STAGES,
-        blocks: int | None = None,
+        in_channels: Width = 3,
+        image_size: Pixels = 32,
+        num_classes: Width = 10,
+        width: Width = 64,
+        stages: Annotated[Sequence[BlocksOfStage], MAX_STAGES] = STAGES,
+        blocks: Blocks | None = None,
         style: Style = "published",
     ) -> None:
         channels = block_channels(width, stages)

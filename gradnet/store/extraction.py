@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.checkpoints.inputs import Inputs, to_network
-from gradnet.core.memory import parse_bytes
+from gradnet.core.memory import MemorySize, parse_bytes
 from gradnet.core.reproducibility import make_generator
+from gradnet.core.validation import Count, NonNegative, Seed, Validated
 from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
-from gradnet.gradients.projections import Projection, Reduction, Subset
+from gradnet.gradients.projections import ProjectedSize, Projection, Reduction, Subset
 from gradnet.store.manifest import StorePlan
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractionSettings:
+class ExtractionSettings(Validated):
     """Which gradients, and how they are stored.
 
     Attributes:
@@ -40,15 +41,15 @@ class ExtractionSettings:
 
     layers: list[str] | None = None
     biases: bool = False
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     labels: Literal["all", "random", "true", "predicted"] = "all"
-    seed: int = 0
-    project: int | None = None
+    seed: Seed = 0
+    project: ProjectedSize | None = None
     projection: Literal["rademacher", "gaussian"] = "rademacher"
-    subset: int | None = None
+    subset: Count | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    max_memory: str = "256MB"
-    shard_size: str = "256MB"
+    max_memory: MemorySize = "256MB"
+    shard_size: MemorySize = "256MB"
 
     def reduction(self) -> Reduction | None:
         """What is kept of each block; None keeps all.

@@ -2,16 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
+from gradnet.core.constraints import Range
+from gradnet.core.validation import Count, NonNegative, Positive, Validated
 from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(Validated):
     """How a network is trained.
 
     Attributes:
@@ -27,31 +29,15 @@ class TrainingSettings:
         patience: stop after so many evaluations without a better one; None never does.
     """
 
-    steps: int = 4000
-    batch_size: int = 64
+    steps: Count = 4000
+    batch_size: Count = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    learning_rate: Positive = 0.01
+    momentum: Annotated[float, Range(0, below=1)] = 0.9
+    weight_decay: NonNegative = 5e-4
     schedule: Literal["constant", "cosine"] = "constant"
-    evaluate_every: int = 50
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            InvalidInputError: a number is out of its range.
-        """
-        for name in ("steps", "batch_size", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(
-                    f"{name} is {getattr(self, name)}; it must be >= 1"
-                )
-        if not self.learning_rate > 0:
-            raise InvalidInputError(
-                f"learning_rate is {self.learning_rate}; it must be positive"
-            )
+    evaluate_every: Count = 50
+    patience: Count | None = None
 
     def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over the module's trainable parameters.

@@ -140,7 +140,7 @@ def test_the_first_layer_that_disagrees_is_named(
         ),
         (
             ["--model", "mlp", "--data", "digits", "--samples", "0"],
-            "samples is 0; it must be at least 1",
+            "--samples is 0; it must be >= 1",
         ),
         (
             ["--model", "mlp", "--data", "digits", "--layers", "conv*"],

@@ -69,7 +69,7 @@ def _fields(kind: type) -> tuple[dataclasses.Field, ...]:
         (["--seeds", "1"], "gradnet: error: no growth method '--seeds'; there are:"),
         ([*CORNET, "--data", "moon"], "no data set 'moon'"),
         ([*CORNET, "--final_blocks", "7"], "cannot grow from 1 to 7 blocks in stages"),
-        ([*CORNET, "--growth.every", "0"], "growth every is 0; it must be >= 1"),
+        ([*CORNET, "--growth.every", "0"], "--growth.every is 0; it must be >= 1"),
         ([*CORNET, "--max_flops", "1e9"], "max_flops is for a network that does not"),
         ([*CORNET, "--wider", "3"], "wider"),
     ],

@@ -243,7 +243,10 @@ def test_a_truncated_checkpoint_of_a_run_is_refused(tmp_path, capsys):
         (["reproduce", "--device", "warp"], "device 'warp' cannot be used"),
         (["reproduce", "--recipes", "best"], "no recipe 'best': give default"),
         (["reproduce", "--recipes", "default", "default"], "recipe 'default': the ta"),
-        (["reproduce", "--levels", "1.5"], "level 1.5 is no accuracy"),
+        (
+            ["reproduce", "--levels", "1.5"],
+            "--levels[0] is 1.5; it must be > 0",
+        ),
         (["reproduce", "--augmentation.crop", "9"], "a crop of 9 does not fit"),
         (["reproduce", "--model", "gpt"], "no model 'gpt'; there are: cnn2018"),
         (["table", "nowhere"], "nowhere has no results"),

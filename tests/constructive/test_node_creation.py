@@ -232,7 +232,7 @@ def test_all_trials_are_solved_by_at_most_three_units_above_the_least(name, leas
     [
         ({"window": 0}, "window is 0"),
         ({"max_units": 0}, "max_units is 0"),
-        ({"updates": "sweep"}, "give pattern or batch"),
+        ({"updates": "sweep"}, "must be pattern or batch"),
     ],
 )
 def test_invalid_settings_are_refused(changes, message):

@@ -114,15 +114,18 @@ def test_one_change_leaves_the_other_defaults(
     assert settings.make(COLOUR) == expected
 
 
-@pytest.mark.parametrize("crop", [33, -1])
-def test_crop_that_does_not_fit_is_refused(crop: int) -> None:
-    with pytest.raises(GradnetError, match=f"crop of {crop} does not fit .*32 x 32"):
+@pytest.mark.parametrize(
+    ("crop", "message"),
+    [(33, "crop of 33 does not fit .*32 x 32"), (-1, "crop is -1; it must be >= 0")],
+)
+def test_crop_that_does_not_fit_is_refused(crop: int, message: str) -> None:
+    with pytest.raises(GradnetError, match=message):
         AugmentationSettings(crop=crop).make(COLOUR)
 
 
 @pytest.mark.parametrize("contrast", [[0.5], [0.2, 0.5, 1.8], [1.8, 0.2]])
 def test_contrast_that_is_no_range_is_refused(contrast: list[float]) -> None:
-    with pytest.raises(GradnetError, match="contrast .* lowest and highest factor"):
+    with pytest.raises(GradnetError, match="contrast .*(lowest and highest|2 items)"):
         AugmentationSettings(contrast=contrast).make(COLOUR)
 
 

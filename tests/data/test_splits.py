@@ -93,5 +93,5 @@ def test_holding_out_everything_is_refused() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_fraction_outside_its_range_is_refused(fraction: float) -> None:
-    with pytest.raises(GradnetError, match="validation_fraction is .* between 0 and 1"):
+    with pytest.raises(GradnetError, match="validation_fraction is .*> 0 and < 1"):
         make_splits(100, validation_fraction=fraction)

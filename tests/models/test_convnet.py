@@ -29,7 +29,7 @@ def test_channels_double_and_sides_halve_from_stage_to_stage():
 
 
 def test_invalid_arguments_are_refused():
-    with pytest.raises(InvalidInputError, match="give each stage at least one"):
+    with pytest.raises(InvalidInputError, match="depths.1. is 0; it must be >= 1"):
         ConvNet(depths=(1, 0))
     with pytest.raises(InvalidInputError, match="2 x 2 are too small for 3 stages"):
         ConvNet(image_size=2, depths=(1, 1, 1))

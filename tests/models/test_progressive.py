@@ -275,10 +275,10 @@ def test_a_column_takes_the_networks_type_and_mode():
     ("changes", "message"),
     [
         ({"image_size": 7}, "7 x 7 are too small for 3 convolutions .* fewer widths"),
-        ({"adapter": "other"}, "no adapter 'other'; there are: linear, mlp, none"),
-        ({"kind": "other"}, "no kind of column 'other'; there are: cnn, mlp"),
-        ({"widths": []}, r"widths are \[\]; give .* at least one unit"),
-        ({"widths": [4, 0]}, r"widths are \[4, 0\]; give"),
+        ({"adapter": "other"}, "adapter is 'other'; it must be linear, mlp or none"),
+        ({"kind": "other"}, "kind is 'other'; it must be cnn or mlp"),
+        ({"widths": []}, "widths is .*; it must be a list of 1 to 32 items"),
+        ({"widths": [4, 0]}, r"widths\[1\] is 0; it must be >= 1"),
     ],
     ids=str,
 )

@@ -99,9 +99,9 @@ def test_the_published_head_takes_images_of_odd_size():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"blocks": 0}, "blocks is 0; stages .* allow 1 to 14"),
-        ({"blocks": 15}, "blocks is 15; stages"),
-        ({"style": "wild"}, "no style 'wild'; there are: published, preactivation"),
+        ({"blocks": 0}, "blocks is 0; it must be >= 1"),
+        ({"blocks": 15}, "no network of 15 blocks: stages .* have 1 to 14"),
+        ({"style": "wild"}, "style is 'wild'; it must be published, preactivation or"),
         (
             {"style": "preactivation", "image_size": 12},
             "images of 12 x 12 cannot be halved .*: 3 pixels are odd; use",

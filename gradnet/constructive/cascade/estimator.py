@@ -1,7 +1,7 @@
 """CascadeCorrelationClassifier: cascade-correlation as a scikit-learn estimator."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from gradnet.constructive.cascade.network import CascadeNetwork
 from gradnet.constructive.cascade.pruning import prune, to_module
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
+from gradnet.core.constraints import Range
 from gradnet.core.nested_parameters import nested_parameters, replace_nested
 from gradnet.core.reproducibility import resolve_device
+from gradnet.core.validation import Count, Seed, check_named
 from gradnet.errors import InvalidInputError
 
 
@@ -65,11 +67,11 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         settings: CascadeSettings | None = None,
-        validation_fraction: float = 0.0,
-        patience: int = 5,
-        prune_fraction: float = 0.0,
+        validation_fraction: Annotated[float, Range(0, below=1)] = 0.0,
+        patience: Count = 5,
+        prune_fraction: Annotated[float, Range(0, below=1)] = 0.0,
         device: str = "cpu",
-        random_state: int = 0,
+        random_state: Seed = 0,
     ) -> None:
         self.settings = settings
         self.validation_fraction = validation_fraction
@@ -129,6 +131,7 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
                 there are too few samples to hold some out, outputs are linear, or
                 ``prune_fraction`` is set without ``validation_fraction``.
         """
+        check_named(type(self).__init__, self.get_params(deep=False))
         rows, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         settings = self._settings()
@@ -194,17 +197,6 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             raise InvalidInputError(
                 "a classifier has sigmoid outputs; set output='sigmoid'"
             )
-        if not 0 <= self.prune_fraction < 1:
-            raise InvalidInputError(
-                f"prune_fraction is {self.prune_fraction}; give one from 0 to below 1"
-            )
-        if not 0 <= self.validation_fraction < 1:
-            raise InvalidInputError(
-                f"validation_fraction is {self.validation_fraction}; give one from 0 "
-                "to below 1"
-            )
-        if self.patience < 1:
-            raise InvalidInputError(f"patience is {self.patience}; it must be >= 1")
         if self.prune_fraction and not self.validation_fraction:
             raise InvalidInputError(
                 "held-out samples say when to stop pruning; give validation_fraction"

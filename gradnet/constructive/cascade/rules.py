@@ -14,11 +14,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gradnet.core.validation import Count, Validated
 from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
-class Not:
+class Not(Validated):
     """Negation of an input or a rule.
 
     Attributes:
@@ -29,7 +30,7 @@ class Not:
 
 
 @dataclass(frozen=True)
-class NOfM:
+class NOfM(Validated):
     """A rule that holds if at least ``least`` of its antecedents hold.
 
     Attributes:
@@ -37,7 +38,7 @@ class NOfM:
         antecedents: indices of inputs, or rules.
     """
 
-    least: int
+    least: Count
     antecedents: Sequence["int | NOfM | Not"]
 
     def __post_init__(self) -> None:
@@ -46,6 +47,7 @@ class NOfM:
         Raises:
             InvalidInputError: there are fewer than ``least`` antecedents, or none.
         """
+        super().__post_init__()
         if not 1 <= self.least <= len(self.antecedents):
             raise InvalidInputError(
                 f"at least {self.least} of {len(self.antecedents)} antecedents is no "

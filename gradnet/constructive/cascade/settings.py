@@ -1,15 +1,15 @@
 """Settings of cascade-correlation; defaults as in Fahlman's Lisp program."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from gradnet.core.validation import check_minimum
-from gradnet.errors import InvalidInputError
+from gradnet.core.constraints import Length, Range
+from gradnet.core.validation import Count, NonNegative, Positive, Validated, Width
 from gradnet.models.activations import activation
 
 
 @dataclass(frozen=True)
-class PhaseSettings:
+class PhaseSettings(Validated):
     """How output weights or candidates are trained.
 
     Attributes:
@@ -23,29 +23,16 @@ class PhaseSettings:
         epochs: maximum number of epochs in a phase.
     """
 
-    rate: float
-    growth: float = 2.0
-    decay: float = 0.0
-    patience: int = 8
-    change: float = 0.01
-    epochs: int = 100
-
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            InvalidInputError: a number is out of range.
-        """
-        check_minimum(self, patience=1, epochs=1)
-        for name in ("rate", "growth"):
-            if not getattr(self, name) > 0:
-                raise InvalidInputError(
-                    f"{name} is {getattr(self, name)}; give it positive"
-                )
+    rate: Positive
+    growth: Positive = 2.0
+    decay: NonNegative = 0.0
+    patience: Count = 8
+    change: Annotated[float, Range(0, 1)] = 0.01
+    epochs: Count = 100
 
 
 @dataclass(frozen=True)
-class CascadeSettings:
+class CascadeSettings(Validated):
     """How a network grows by cascade-correlation; defaults as in Fahlman's program.
 
     Attributes:
@@ -72,8 +59,10 @@ class CascadeSettings:
             None for all.
     """
 
-    pool: int = 8
-    activations: list[str] = field(default_factory=lambda: ["sigmoid"])
+    pool: Annotated[int, Range(1, 10_000)] = 8
+    activations: Annotated[list[str], Length(1, 100)] = field(
+        default_factory=lambda: ["sigmoid"]
+    )
     output: Literal["sigmoid", "linear"] = "sigmoid"
     outputs: PhaseSettings = field(
         default_factory=lambda: PhaseSettings(rate=0.35, decay=1e-4)
@@ -81,16 +70,16 @@ class CascadeSettings:
     candidates: PhaseSettings = field(
         default_factory=lambda: PhaseSettings(rate=1.0, change=0.03)
     )
-    max_units: int = 25
-    sigmoid_offset: float = 0.1
+    max_units: Annotated[int, Range(0, 10_000)] = 25
+    sigmoid_offset: NonNegative = 0.1
     raw_residual: bool = False
-    weight_range: float = 1.0
-    weight_multiplier: float = 1.0
-    threshold: float = 0.4
+    weight_range: NonNegative = 1.0
+    weight_multiplier: NonNegative = 1.0
+    threshold: NonNegative = 0.4
     criterion: Literal["covariance", "error"] = "covariance"
     connections: Literal["cascade", "flat", "siblings"] = "cascade"
-    descendant_multiplier: float = 0.8
-    fan_in: int | None = None
+    descendant_multiplier: NonNegative = 0.8
+    fan_in: Width | None = None
 
     def __post_init__(self) -> None:
         """Validate the fields.
@@ -98,20 +87,9 @@ class CascadeSettings:
         Raises:
             InvalidInputError: a number is out of range, or a name is unknown.
         """
-        check_minimum(self, pool=1, max_units=0, fan_in=1)
-        if not self.activations:
-            raise InvalidInputError("give at least one of activations")
+        super().__post_init__()
         for name in self.activations:
             activation(name)
-        for name, known in (
-            ("output", ("sigmoid", "linear")),
-            ("criterion", ("covariance", "error")),
-            ("connections", ("cascade", "flat", "siblings")),
-        ):
-            if getattr(self, name) not in known:
-                raise InvalidInputError(
-                    f"{name} is {getattr(self, name)!r}; give {' or '.join(known)}"
-                )
 
     def for_two_spirals(self) -> "CascadeSettings":
         """With the rates and patience that Fahlman's file recommends for them."""

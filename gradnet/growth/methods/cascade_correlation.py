@@ -9,14 +9,16 @@ by its correlation with the residual that the units chosen before it do not expl
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gradnet.core.constraints import Range
 from gradnet.core.flops import forward_flops
 from gradnet.core.reproducibility import isolated_randomness
-from gradnet.core.validation import check_minimum
+from gradnet.core.validation import Count, NonNegative, Positive, Width
 from gradnet.data.problem import Samples
 from gradnet.errors import InvalidInputError
 from gradnet.growth.frozen_trunk import children_between
@@ -56,14 +58,14 @@ class CascadeCorrelation(GrowthMethod):
         )
     )
     cache_trunk: bool = True
-    rounds: int = 10
-    units: int = 4
-    pool: int = 32
+    rounds: Annotated[int, Range(0, 1000)] = 10
+    units: Width = 4
+    pool: Width = 32
     activation: str = "tanh"
-    candidate_steps: int = 200
-    candidate_batch: int = 500
-    candidate_rate: float = 0.01
-    weight_multiplier: float = 0.0
+    candidate_steps: Annotated[int, Range(0, 10**9)] = 200
+    candidate_batch: Count = 500
+    candidate_rate: Positive = 0.01
+    weight_multiplier: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         """Validate the fields.
@@ -71,7 +73,7 @@ class CascadeCorrelation(GrowthMethod):
         Raises:
             InvalidInputError: a number is too small, or the activation unknown.
         """
-        check_minimum(self, units=1, candidate_batch=1)
+        super().__post_init__()
         if self.pool < self.units:
             raise InvalidInputError(
                 f"a pool of {self.pool} has no {self.units} units to add; enlarge it"

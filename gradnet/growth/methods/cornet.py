@@ -12,10 +12,18 @@ import torch
 from torch import nn
 
 from gradnet.core.reproducibility import isolated_randomness
+from gradnet.core.validation import Width
 from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, GrowthMethod, Schedule
 from gradnet.models import shape_arguments
-from gradnet.models.resnet import STAGES, PreactivationBlock, ResNet, block_channels
+from gradnet.models.resnet import (
+    STAGES,
+    Blocks,
+    PreactivationBlock,
+    ResNet,
+    Stages,
+    block_channels,
+)
 from gradnet.surgery.edit import Edit, Origin, certify
 from gradnet.training.loop import TrainingSettings
 
@@ -56,13 +64,13 @@ class Cornet(GrowthMethod):
 
     training: TrainingSettings = field(default_factory=lambda: _adam("cosine"))
     cache_trunk: bool = True
-    width: int = 64
-    stages: list[int] = field(default_factory=lambda: list(STAGES))
-    initial_blocks: int = 1
-    final_blocks: int | None = None
+    width: Width = 64
+    stages: Stages = field(default_factory=lambda: list(STAGES))
+    initial_blocks: Blocks = 1
+    final_blocks: Blocks | None = None
     style: Literal["published", "preactivation"] = "published"
     head: Literal["new", "keep"] = "keep"
-    trained_blocks: int | None = 2
+    trained_blocks: Blocks | None = 2
     trains_previous_norm: bool = False
 
     @property
@@ -160,7 +168,7 @@ class Pronet(Cornet):
     """
 
     cache_trunk: bool = False
-    trained_blocks: int | None = None
+    trained_blocks: Blocks | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +185,7 @@ class CornetAsPublished(Cornet):
     growth: Schedule = field(default_factory=lambda: Schedule(every=501, first=500))
     shuffle: bool = False
     cache_trunk: bool = False
-    final_blocks: int | None = 13
+    final_blocks: Blocks | None = 13
     head: Literal["new", "keep"] = "new"
     trains_previous_norm: bool = True
 
@@ -190,4 +198,4 @@ class PronetAsPublished(CornetAsPublished):
         trained_blocks: None: everything trains.
     """
 
-    trained_blocks: int | None = None
+    trained_blocks: Blocks | None = None

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from gradnet.core.reproducibility import isolated_randomness
+from gradnet.core.validation import Width
 from gradnet.growth.method import EditContext, GrowthMethod, Schedule, insertion_order
 from gradnet.models import shape_arguments
-from gradnet.models.resnet import PRESERVING, PreactivationBlock, ResNet
+from gradnet.models.convnet import Depths
+from gradnet.models.resnet import PRESERVING, Blocks, PreactivationBlock, ResNet
 from gradnet.surgery.edit import Edit
 from gradnet.surgery.insert import insert_block, zero_last_layer
 from gradnet.training.loop import TrainingSettings
@@ -44,13 +46,13 @@ class LayerwiseResNet(GrowthMethod):
         )
     )
     growth: Schedule = field(default_factory=lambda: Schedule(patience=3))
-    width: int = 16
-    initial_stages: list[int] = field(default_factory=lambda: [1, 1, 1])
-    stages: list[int] = field(default_factory=lambda: [3, 3, 3])
+    width: Width = 16
+    initial_stages: Depths = field(default_factory=lambda: [1, 1, 1])
+    stages: Depths = field(default_factory=lambda: [3, 3, 3])
     style: Literal["preactivation", "normalized"] = "preactivation"
     initialization: Literal["zero", "random"] = "zero"
     trains: Literal["all", "new", "last"] = "all"
-    last_blocks: int = 2
+    last_blocks: Blocks = 2
 
     @property
     def preserves_function(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from gradnet.checkpoints.model_loader import load_user_model
+from gradnet.core.constraints import PathText
 from gradnet.errors import InvalidInputError
 from gradnet.growth.method import GrowthMethod
 from gradnet.models import MODELS, build_model, shape_arguments
@@ -25,9 +26,9 @@ class NamedNetwork(GrowthMethod):
             --growth.first 0.
     """
 
-    model: str = "mlp"
+    model: PathText = "mlp"
     model_args: dict[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
+    checkpoint: PathText | None = None
 
     def initial_model(
         self, input_shape: tuple[int, int, int], num_classes: int

@@ -12,10 +12,11 @@ from typing import Literal
 
 from torch import nn
 
+from gradnet.core.validation import NonNegative, Positive, Width
 from gradnet.growth.method import EditContext, GrowthMethod, insertion_order
 from gradnet.growth.methods.named_network import NamedNetwork
 from gradnet.models import shape_arguments
-from gradnet.models.convnet import ConvNet
+from gradnet.models.convnet import ConvNet, Depths
 from gradnet.surgery.composition import compose
 from gradnet.surgery.deepen import deepen
 from gradnet.surgery.edit import Edit, certify, identity_origins
@@ -37,7 +38,7 @@ class Net2Net(GrowthMethod):
             steps=6000, learning_rate=0.05, weight_decay=0.0, evaluate_every=500
         )
     )
-    student_rate: float = 0.1
+    student_rate: Positive = 0.1
 
     @property
     def carries_optimizer(self) -> bool:
@@ -67,9 +68,9 @@ class Net2Wider(Net2Net, NamedNetwork):
         noise: on the copies' outgoing weights, see :func:`gradnet.surgery.widen`.
     """
 
-    wider: dict[str, int] = field(default_factory=lambda: {"linear0": 128})
+    wider: dict[str, Width] = field(default_factory=lambda: {"linear0": 128})
     initialization: Literal["split", "random-pad"] = "split"
-    noise: float = 0.0
+    noise: NonNegative = 0.0
 
     @property
     def preserves_function(self) -> bool:
@@ -127,9 +128,9 @@ class Net2Deeper(Net2Net):
             steps=6000, learning_rate=0.05, evaluate_every=500
         )
     )
-    width: int = 32
-    initial_depths: list[int] = field(default_factory=lambda: [1, 1, 1])
-    depths: list[int] = field(default_factory=lambda: [2, 2, 3])
+    width: Width = 32
+    initial_depths: Depths = field(default_factory=lambda: [1, 1, 1])
+    depths: Depths = field(default_factory=lambda: [2, 2, 3])
     initialization: Literal["identity", "random"] = "identity"
 
     @property

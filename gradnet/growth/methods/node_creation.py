@@ -8,15 +8,16 @@ look like a flat curve, or hide one.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gradnet.core.constraints import Length, PathText, Range
 from gradnet.core.flops import training_flops
 from gradnet.core.reproducibility import make_generator
-from gradnet.core.validation import check_minimum
+from gradnet.core.validation import Count, NonNegative, Width
 from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, GrowthHistory, Schedule
 from gradnet.growth.methods.named_network import NamedNetwork
@@ -63,13 +64,15 @@ class NodeCreation(NamedNetwork):
     )
     growth: Schedule = field(default_factory=lambda: Schedule(patience=1, gain=0.0))
     model_args: dict[str, Any] = field(default_factory=lambda: {"hidden": [4, 4]})
-    layers: list[str] = field(default_factory=lambda: ["linear0", "linear1"])
-    nodes: int = 4
-    max_edits: int = 30
-    threshold: float = 0.05
-    window: int = 3
+    layers: Annotated[list[PathText], Length(1, 1000)] = field(
+        default_factory=lambda: ["linear0", "linear1"]
+    )
+    nodes: Width = 4
+    max_edits: Annotated[int, Range(0, 10_000)] = 30
+    threshold: Annotated[float, Range(0, 1)] = 0.05
+    window: Count = 3
     place: Literal["largest-gradient", "round-robin", "random"] = "round-robin"
-    weight_range: float = 1.0
+    weight_range: NonNegative = 1.0
     preserving: bool = True
     frozen: bool = False
 
@@ -80,9 +83,7 @@ class NodeCreation(NamedNetwork):
             InvalidInputError: a number is too small, ``layers`` is empty, or
                 ``frozen`` is combined with weight decay.
         """
-        check_minimum(self, nodes=1, window=1)
-        if not self.layers:
-            raise InvalidInputError("name at least one of layers to add units to")
+        super().__post_init__()
         if self.frozen and self.training.weight_decay:
             raise InvalidInputError(
                 "frozen weights would decay; set training.weight_decay to 0"

@@ -11,12 +11,14 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from gradnet.core.constraints import Range
 from gradnet.core.flops import count_flops
+from gradnet.core.validation import Count, Fraction, Positive
 from gradnet.curvature.diagonal import CurvatureName, curvature_diagonal
 from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext, Schedule
@@ -63,26 +65,10 @@ class Pruning(NamedNetwork):
         )
     )
     growth: Schedule = field(default_factory=lambda: Schedule(first=6000, every=600))
-    retraining_rate: float = 0.5
-    rounds: int = 10
-    fraction: float = 0.1
-    curvature_samples: int = 5000
-
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            InvalidInputError: a number is out of range.
-        """
-        if self.rounds < 1 or self.curvature_samples < 1:
-            raise InvalidInputError(
-                f"rounds is {self.rounds}, curvature_samples {self.curvature_samples}; "
-                "both must be >= 1"
-            )
-        if not 0 < self.fraction < 1:
-            raise InvalidInputError(
-                f"fraction is {self.fraction}; give one between 0 and 1"
-            )
+    retraining_rate: Positive = 0.5
+    rounds: Annotated[int, Range(1, 1000)] = 10
+    fraction: Fraction = 0.1
+    curvature_samples: Count = 5000
 
     @property
     def preserves_function(self) -> bool:

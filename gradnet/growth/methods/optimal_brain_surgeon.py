@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from gradnet.core.validation import Count, Positive
 from gradnet.curvature.diagonal import gauss_newton_rows, hessian_matrix
 from gradnet.errors import InvalidInputError
 from gradnet.growth.method import EditContext
@@ -188,9 +189,9 @@ class OptimalBrainSurgeon(Pruning):
         damping: on the Hessian's diagonal; 1e-8 to 1e-4 as published.
     """
 
-    curvature_samples: int = 1000
+    curvature_samples: Count = 1000
     curvature: Literal["gauss_newton", "hessian"] = "gauss_newton"
-    damping: float = 1e-4
+    damping: Positive = 1e-4
 
     def prune(
         self, model: nn.Module, kept: Mapping[str, Tensor], context: EditContext

@@ -7,12 +7,14 @@ Unlike in the paper, where every column is for a new task, all are for the same 
 
 import copy
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import nn
 
+from gradnet.core.constraints import Range
 from gradnet.core.reproducibility import isolated_randomness
-from gradnet.core.validation import check_minimum
+from gradnet.core.validation import Widths
 from gradnet.growth.method import EditContext, GrowthMethod
 from gradnet.models import shape_arguments
 from gradnet.models.progressive import AdapterKind, Kind, ProgressiveNetwork
@@ -42,19 +44,11 @@ class Progressive(GrowthMethod):
             steps=6000, optimizer="adamw", learning_rate=1e-3
         )
     )
-    columns: int = 3
-    widths: list[int] = field(default_factory=lambda: [16, 32, 64])
+    columns: Annotated[int, Range(1, 100)] = 3
+    widths: Widths = field(default_factory=lambda: [16, 32, 64])
     kind: Kind = "cnn"
     adapter: AdapterKind = "mlp"
     preserving: bool = False
-
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            InvalidInputError: there are no columns.
-        """
-        check_minimum(self, columns=1)
 
     @property
     def preserves_function(self) -> bool:
