@@ -8,7 +8,8 @@ from typing import Any
 from gradnet.core.files import load_tensors, save_tensors
 from gradnet.core.formats import Format, identity_of_format_0
 from gradnet.core.settings import to_plain
-from gradnet.training.checkpoint import check_same_run
+from gradnet.training.checkpoint import check_same_run, continued_environments
+from gradnet.training.history import Environment
 
 
 def _upgrade_0(state: dict[str, Any]) -> dict[str, Any]:
@@ -50,14 +51,21 @@ class StageFiles:
             assert old is not None
             old.unlink(missing_ok=True)
 
-    def load(self, stages: int) -> dict[str, Any] | None:
+    def load(
+        self, stages: int, now: Environment, accept_differences: bool
+    ) -> dict[str, Any] | None:
         """What the latest stage began with; None where none was written.
 
         Args:
             stages: the last that there may be.
+            now: see :func:`gradnet.core.reproducibility.environment`.
+            accept_differences: continue also what was written in another environment.
+
+        Returns:
+            What was given to :meth:`save`, where ``environments`` ends with ``now``.
 
         Raises:
-            GradnetError: the file is of another run.
+            GradnetError: the file is of another run, or of another environment.
         """
         paths = (self._path(f"{stage}") for stage in range(stages, 0, -1))
         path = next((p for p in paths if p is not None and p.exists()), None)
@@ -65,7 +73,9 @@ class StageFiles:
             return None
         state = FORMAT.read(load_tensors(path), str(path))
         check_same_run(state["identity"], self.identity, path)
-        return state
+        before = state.get("environments", [])
+        environments = continued_environments(before, now, path, accept_differences)
+        return {**state, "environments": environments}
 
     def _path(self, suffix: str) -> Path | None:
         path = self.checkpoint
