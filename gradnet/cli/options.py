@@ -22,7 +22,7 @@ from gradnet.data.problem import (
 )
 from gradnet.errors import GradnetError
 from gradnet.experiments.reports import write_report
-from gradnet.experiments.run_folder import read_rows
+from gradnet.experiments.run_folder import read_rows, table_lock
 from gradnet.experiments.tables import to_markdown
 
 logger = logging.getLogger("gradnet")
@@ -108,7 +108,8 @@ def run_folder(data: str, out: str | None) -> Path:
 
 def print_table(folder: Path) -> None:
     """Rewrite the table and the figure of a run folder, and print the table."""
-    summary = write_report(read_rows(folder), folder, folder.resolve().name)
+    with table_lock(folder):
+        summary = write_report(read_rows(folder), folder, folder.resolve().name)
     print(to_markdown(summary))
     print(f"picture: {folder / 'table.png'}")
 

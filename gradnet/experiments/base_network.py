@@ -15,7 +15,7 @@ from gradnet.checkpoints.snapshots import (
     save_snapshot,
     snapshot_path,
 )
-from gradnet.core.reproducibility import derive_seed, isolated_randomness
+from gradnet.core.reproducibility import derive_seed, environment, isolated_randomness
 from gradnet.data.problem import Problem
 from gradnet.errors import GradnetError
 from gradnet.models import build_model, shape_arguments
@@ -147,7 +147,7 @@ def train_base(
         seed=seed,
         callbacks=replace(
             snapshots.callbacks,
-            checkpoint=Path(folder) / "checkpoint.pt",
+            checkpoint=base_checkpoint(folder),
             identity={**problem.identity, "model": name, **arguments},
             on_resume=snapshots.on_resume,
             on_evaluation=snapshots.on_evaluation,
@@ -197,6 +197,11 @@ class _Snapshots:
                 logger.info("level %g passed at step %d: %s", level, step, path)
 
 
+def base_checkpoint(folder: str | Path) -> Path:
+    """The file from which a base network is trained on, beside its snapshots."""
+    return Path(folder) / "checkpoint.pt"
+
+
 def describe_snapshot(
     problem: Problem, name: str, arguments: Mapping[str, Any], seed: int
 ) -> SnapshotInfo:
@@ -214,4 +219,5 @@ def describe_snapshot(
         step=0,
         validation_accuracy=0.0,
         seed=seed,
+        environment=environment(problem.data.x_train.device),
     )

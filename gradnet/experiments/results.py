@@ -1,13 +1,15 @@
 """The results in a run folder: rows of finished runs, evaluations in the log."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from gradnet.core.files import read_json
 from gradnet.core.formats import Format, rename_limits
 from gradnet.core.json_lines import JsonLines
+from gradnet.core.locks import LockedFile
 from gradnet.core.settings import first_difference
 from gradnet.errors import DamagedFileError, InvalidInputError
 
@@ -91,6 +93,14 @@ def read_result(path: str | Path) -> Row:
     return row
 
 
+def table_lock(folder: str | Path) -> AbstractContextManager[object]:
+    """Held from reading the rows to writing the table, by one process after another.
+
+    Otherwise the table of the one that writes last may lack the other's new row.
+    """
+    return LockedFile(Path(folder) / "table.lock", wait=True)
+
+
 def result_difference(
     row: Row, settings: object, facts: Facts, inputs: Facts
 ) -> str | None:
@@ -166,3 +176,8 @@ def rounded(values: Facts) -> Row:
         return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
 
     return {k: short(v) if isinstance(v, float) else v for k, v in values.items()}
+
+
+def several_environments(found: Sequence[Facts]) -> Row:
+    """The field ``environments`` of a row whose run was continued in another one."""
+    return {"environments": list(found)} if len(found) > 1 else {}

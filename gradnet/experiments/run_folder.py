@@ -40,6 +40,8 @@ from gradnet.experiments.results import (
     read_rows,
     result_difference,
     rounded,
+    several_environments,
+    table_lock,
 )
 from gradnet.experiments.run_key import RunKey
 from gradnet.experiments.study_file import claim
@@ -56,6 +58,8 @@ __all__ = [
     "read_result",
     "read_rows",
     "rounded",
+    "several_environments",
+    "table_lock",
 ]
 
 logger = logging.getLogger("gradnet")
@@ -224,17 +228,15 @@ class RunFolder:
     def _complete(self, key: RunKey, row: Row) -> None:
         """Do what a process that was killed right after its result has left undone."""
         self.checkpoint(key).unlink(missing_ok=True)
-        event = {**key.fields, "event": "finished"}
-        if not self.has_logged(event):
+        if not any(r["event"] == "finished" for r in self.records_of(key)):
             facts = {k: v for k, v in row.items() if k not in (*ABOUT, *key.fields)}
-            self.metrics.append({**event, **facts})
+            self.log_stage(key, facts)
 
-    def has_logged(self, event: Facts) -> bool:
-        """Whether the log has a record with these fields."""
-        return any(
-            all(record.get(k) == v for k, v in event.items())
-            for record in self.metrics.read()
-        )
+    def records_of(self, key: RunKey) -> list[Row]:
+        """The records of a run in the log."""
+        found = [record for record in self.metrics.read() if "event" in record]
+        fields = key.fields.items()
+        return [r for r in found if all(r.get(k) == v for k, v in fields)]
 
     def tell_environment(self, key: RunKey, before: object) -> None:
         """Warn, once for each difference, that a result is of another environment."""

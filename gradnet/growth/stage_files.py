@@ -1,6 +1,6 @@
 """The files that a stopped growth run continues from, stage by stage."""
 
-import glob
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,8 @@ class StageFiles:
 
 def remove_stage_files(checkpoint: Path) -> None:
     """Remove what a finished run needs no more."""
-    stem = glob.escape(checkpoint.stem)
-    for path in checkpoint.parent.glob(f"{stem}-stage-*{checkpoint.suffix}"):
-        path.unlink(missing_ok=True)
+    stem, suffix = re.escape(checkpoint.stem), re.escape(checkpoint.suffix)
+    name = re.compile(rf"{stem}-stage-\d+(-training)?{suffix}")
+    for path in list(checkpoint.parent.glob("*")):
+        if name.fullmatch(path.name):
+            path.unlink(missing_ok=True)

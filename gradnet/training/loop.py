@@ -66,6 +66,8 @@ class Callbacks:
         checkpoint: a file to continue from; written at each evaluation and about once
             a minute, for the caller to remove when the result is safe. None keeps none.
         identity: what this run is; a checkpoint of another run is refused.
+        inputs: fingerprints of what it is made from; they count as the identity does,
+            but a checkpoint of earlier versions, which does not name them, is valid.
         on_resume: called once, at the start, with the records of the earlier runs; the
             one that the run resumes at is left to ``on_evaluation``.
         on_evaluation: called with the record of each evaluation, before its checkpoint
@@ -77,6 +79,7 @@ class Callbacks:
 
     checkpoint: Path | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     on_resume: Callable[[list[dict[str, float]]], None] = lambda records: None
     on_evaluation: Callable[[dict[str, float]], None] = lambda record: None
     description: str = "training"
@@ -173,6 +176,7 @@ class _Run:
         self.accept_differences = callbacks.accept_differences
         self.environment = environment(next(task.module.parameters()).device)
         self.identity = {**callbacks.identity, "settings": settings, "seed": seed}
+        self.inputs = callbacks.inputs
         self.keeps_best = part is None
         part = part or Part(0, settings.steps, settings.make_optimizer(task.module))
         self.first, self.last, self.optimizer = part.first, part.last, part.optimizer
@@ -262,6 +266,7 @@ class _Run:
         history = dict(vars(self.history))
         state = {
             "identity": to_plain(self.identity),
+            "inputs": to_plain(self.inputs),
             "environments": history.pop("environments"),
             "step": self.step,
             "loss": (self.loss_sum, self.loss_count),
@@ -278,6 +283,8 @@ class _Run:
             return
         state = FORMAT.read(load_tensors(self.checkpoint), str(self.checkpoint))
         check_same_run(state["identity"], self.identity, self.checkpoint)
+        known = {**self.inputs, **state.get("inputs", {})}
+        check_same_run(known, self.inputs, self.checkpoint)
         self.step = state["step"]
         self.loss_sum, self.loss_count = state["loss"]
         self.history = History(
