@@ -25,6 +25,7 @@ from torch import nn
 from gradnet.checkpoints.exported import load_exported
 from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.checkpoints.weights import load_weights
+from gradnet.core.text import reason_of
 from gradnet.core.torchvision import import_torchvision
 from gradnet.errors import GradnetError, InvalidInputError
 from gradnet.models import MODELS, build_model
@@ -154,11 +155,12 @@ def _import(name: str) -> ModuleType:
                 "path reads package.module:factory"
             ) from None
         raise InvalidInputError(
-            f"module {name!r} cannot be imported: {error}"
+            f"module {name!r} cannot be imported: {reason_of(error, whole=True)}"
         ) from error
     except Exception as error:  # it is the user's code: anything may be raised
         raise InvalidInputError(
-            f"module {name!r} cannot be imported: {type(error).__name__}: {error}"
+            f"module {name!r} cannot be imported: {type(error).__name__}: "
+            f"{reason_of(error, whole=True)}"
         ) from error
 
 
@@ -181,7 +183,7 @@ def _call(model: str, factory: Any, arguments: dict[str, Any]) -> nn.Module:
         raise
     except Exception as error:  # it is the user's code: anything may be raised
         raise InvalidInputError(
-            f"{model} raised {type(error).__name__}: {error}"
+            f"{model} raised {type(error).__name__}: {reason_of(error, whole=True)}"
         ) from error
     if not isinstance(network, nn.Module):
         raise InvalidInputError(
@@ -201,7 +203,8 @@ def _check_arguments(
         signature.bind(**arguments)
     except TypeError as error:
         raise InvalidInputError(
-            f"{model}{signature} does not fit the arguments {arguments}: {error}"
+            f"{model}{signature} does not fit the arguments {arguments}: "
+            f"{reason_of(error)}"
         ) from None
 
 

@@ -13,6 +13,7 @@ from gradnet.checkpoints.inputs import Inputs, InputSettings, load_inputs, to_ne
 from gradnet.checkpoints.model_loader import load_user_model
 from gradnet.checkpoints.snapshots import Snapshot, load_snapshot
 from gradnet.core.reproducibility import resolve_device
+from gradnet.core.text import reason_of
 from gradnet.data.problem import (
     AugmentationSettings,
     Problem,
@@ -91,10 +92,9 @@ def load_network(settings: NetworkSettings) -> tuple[nn.Module, Inputs]:
         with torch.no_grad():
             network(image)
     except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise GradnetError(
             f"the network fails on an image of {tuple(image.shape[1:])} (channels, "
-            f"height, width): {reason}"
+            f"height, width): {reason_of(error)}"
         ) from None
     return network, inputs
 

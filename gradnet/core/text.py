@@ -46,19 +46,36 @@ def markdown_cell(text: object) -> str:
     return one_line(text).replace("|", r"\|")
 
 
-def reason_of(error: BaseException) -> str:
+def figure_text(text: object) -> str:
+    r"""Text for a figure of matplotlib, which takes ``$`` for mathematics.
+
+    It also leaves what begins with ``_`` out of a legend.
+
+    Example:
+        >>> figure_text("cost in $")
+        'cost in \\$'
+    """
+    line = one_line(text).replace("$", r"\$")
+    return f" {line}" if line.startswith("_") else line
+
+
+def reason_of(error: BaseException, whole: bool = False) -> str:
     """The first line of what an error says; its type where it says nothing.
 
     Advice to switch off a library's protection against pickled code is left out: no
     message of this package gives it.
 
+    Args:
+        error: of another library.
+        whole: all lines, joined to one.
+
     Example:
         >>> reason_of(ValueError("It is pickled. You can use pickle.load()."))
         'It is pickled.'
     """
-    lines = str(error).strip().splitlines()
-    first = _NUMPY_REFUSAL.sub("", lines[0]) if lines else ""
-    sentences = re.split(r"(?<=[.!?;]) +", first)
+    lines = str(error).split("\n") if whole else str(error).strip().splitlines()[:1]
+    text = _NUMPY_REFUSAL.sub("", " ".join(" ".join(lines).split()))
+    sentences = re.split(r"(?<=[.!?;]) +", text)
     kept = [s for s in sentences if not _UNSAFE_ADVICE.search(s)]
     return one_line(" ".join(kept)) or type(error).__name__
 

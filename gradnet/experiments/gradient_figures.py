@@ -6,6 +6,7 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from gradnet.core.text import figure_text
 from gradnet.errors import GradnetError
 
 
@@ -53,12 +54,12 @@ def draw_gradients(
             panel.set_xticks([])
             panel.set_yticks([])
             if column == 0:
-                panel.set_ylabel(name, fontsize="small")
+                panel.set_ylabel(figure_text(name), fontsize="small")
             if row == 0:
                 chance = (
                     "" if probabilities is None else f"\n{probabilities[column]:.2f}"
                 )
-                panel.set_title(f"{class_name}{chance}", fontsize="small")
+                panel.set_title(figure_text(f"{class_name}{chance}"), fontsize="small")
     return figure
 
 
@@ -77,7 +78,9 @@ def draw_norms(norms: Tensor, block_names: Sequence[str]) -> Figure:
     picture = panel.imshow(
         norms.cpu().numpy(), aspect="auto", interpolation="none", norm="log"
     )
-    panel.set_yticks(range(rows), [name or "model" for name in block_names])
+    panel.set_yticks(
+        range(rows), [figure_text(name or "model") for name in block_names]
+    )
     panel.set_xlabel("candidate label")
     if columns <= 40:
         panel.set_xticks(range(columns))
