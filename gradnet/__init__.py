@@ -5,8 +5,6 @@ The names below are imported when they are first used, so that ``import gradnet`
 ``gradnet.data``, ``gradnet.models``, ``gradnet.growth``, ``gradnet.experiments``, ...
 """
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
 # Three lists of the same names, held equal by a test: this one is the public API, the
@@ -37,6 +35,9 @@ __all__ = [
     "load_weights",
 ]
 
+TYPE_CHECKING = (
+    False  # without the import of typing, before which Ctrl-C is a traceback
+)
 if TYPE_CHECKING:
     from gradnet.checkpoints.model_loader import load_user_model as load_user_model
     from gradnet.checkpoints.snapshots import load_snapshot as load_snapshot

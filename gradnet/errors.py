@@ -17,6 +17,10 @@ class DamagedFileError(GradnetError):
     """A file that is missing, cut short, altered, or of another kind than expected."""
 
 
+class NewerFormatError(DamagedFileError):
+    """A file of a newer version of this package: not damaged, but not readable here."""
+
+
 class NotFittedError(GradnetError, AttributeError):
     """Something is used before it was fitted or trained."""
 

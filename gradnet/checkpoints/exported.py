@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
+from gradnet.core.text import reason_of
 from gradnet.errors import DamagedFileError
 
 PROGRAM = "models/model.json"
@@ -81,9 +82,8 @@ def load_exported(path: str | Path) -> nn.Module:
     except _Refusal as refusal:
         raise DamagedFileError(f"{path} is refused: {refusal}") from None
     except Exception as error:  # a damaged file fails wherever the reader is
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedFileError(
-            f"{path} cannot be read as a .pt2 of torch.export: {reason}"
+            f"{path} cannot be read as a .pt2 of torch.export: {reason_of(error)}"
         ) from None
     _tie(module)
     _use_size_method(module)

@@ -26,6 +26,7 @@ from gradnet.checkpoints.exported import load_exported
 from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.checkpoints.weights import load_weights
 from gradnet.core.memory import is_failed_allocation
+from gradnet.core.text import reason_of
 from gradnet.core.torchvision import import_torchvision
 from gradnet.errors import GradnetError, InvalidInputError
 from gradnet.models import MODELS, build_model
@@ -155,13 +156,13 @@ def _import(name: str) -> ModuleType:
                 "path reads package.module:factory"
             ) from None
         raise InvalidInputError(
-            f"module {name!r} cannot be imported: {error}"
+            f"module {name!r} cannot be imported: {reason_of(error, whole=True)}"
         ) from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # it is the user's code: it may even exit
         raise InvalidInputError(
-            f"module {name!r} cannot be imported: {_one_line(error)}"
+            f"module {name!r} cannot be imported: {_describe(error)}"
         ) from error
 
 
@@ -185,7 +186,7 @@ def _call(model: str, factory: Any, arguments: dict[str, Any]) -> nn.Module:
     except BaseException as error:  # it is the user's code: it may even exit
         if is_failed_allocation(error):
             raise
-        raise InvalidInputError(f"{model} raised {_one_line(error)}") from error
+        raise InvalidInputError(f"{model} raised {_describe(error)}") from error
     if not isinstance(network, nn.Module):
         raise InvalidInputError(
             f"{model} returned a {type(network).__name__}, not an nn.Module"
@@ -193,10 +194,10 @@ def _call(model: str, factory: Any, arguments: dict[str, Any]) -> nn.Module:
     return network
 
 
-def _one_line(error: BaseException) -> str:
-    """The kind and the first line of an exception of the user's code."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def _describe(error: BaseException) -> str:
+    """The kind and the message of an exception of the user's code, on one line."""
+    kind, reason = type(error).__name__, reason_of(error, whole=True)
+    return kind if reason == kind else f"{kind}: {reason}"
 
 
 def _check_arguments(
@@ -210,7 +211,8 @@ def _check_arguments(
         signature.bind(**arguments)
     except TypeError as error:
         raise InvalidInputError(
-            f"{model}{signature} does not fit the arguments {arguments}: {error}"
+            f"{model}{signature} does not fit the arguments {arguments}: "
+            f"{reason_of(error)}"
         ) from None
 
 

@@ -44,7 +44,9 @@ class SnapshotInfo:
         step: optimizer steps up to then.
         validation_accuracy: on the held-out part of the base's half.
         seed: of the weights, the order and the augmentation.
-        versions: of Python, torch and numpy.
+        versions: of gradnet, Python, torch and numpy.
+        environment: in which it was saved; empty in files of earlier versions. See
+            :func:`gradnet.core.reproducibility.environment`.
     """
 
     model: str
@@ -60,6 +62,7 @@ class SnapshotInfo:
     validation_accuracy: float
     seed: int
     versions: Mapping[str, str] = field(default_factory=versions)
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
     def make_augmentation(self) -> Augmentation:
         """The augmentation that the network was trained with."""

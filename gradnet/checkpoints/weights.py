@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from gradnet.checkpoints.tensor_file import load_exactly
 from gradnet.core.files import load_tensors, read_npz
+from gradnet.core.text import reason_of
 from gradnet.errors import DamagedFileError
 
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
@@ -134,7 +135,9 @@ def _read_chainer(path: str | Path, names: Mapping[str, str]) -> dict[str, Tenso
         try:
             tensors[f"{names.get(link, link)}.{kind}"] = torch.from_numpy(array)
         except (TypeError, ValueError) as error:
-            raise DamagedFileError(f"{path}: {key} cannot be read: {error}") from None
+            raise DamagedFileError(
+                f"{path}: {key} cannot be read: {reason_of(error)}"
+            ) from None
     return tensors
 
 

@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Hashable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ class GradNetPredictor:
         features: fitted by :func:`gradnet.classifier.fit.fit_gradnet`.
         network: trained by it; untrained at first.
         gradients_used: how many gradients were computed so far, formed or not.
+        about: what stands in the header of the file that it was read from; else empty.
 
     Raises:
         InvalidInputError: the recipe does not fit the base network.
@@ -84,6 +86,7 @@ class GradNetPredictor:
         self.network: GradNet = recipe.make_network(sizes, num_classes)
         self.network.to(next(base.parameters()))
         self.gradients_used = 0
+        self.about: dict[str, Any] = {}
 
     @property
     def layout(self) -> BlockLayout:
@@ -240,6 +243,7 @@ class GradNetPredictor:
         network = _below(tensors, "network/")
         load_exactly(predictor.network, network, str(path))
         predictor.features.load_state_dict(_below(tensors, "features/"))
+        predictor.about = header
         return predictor
 
 

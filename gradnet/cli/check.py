@@ -9,6 +9,7 @@ import torch
 from gradnet.checkpoints.inputs import to_network
 from gradnet.cli.options import NetworkSettings, load_network
 from gradnet.core.constraints import Range
+from gradnet.core.text import one_line
 from gradnet.core.validation import NonNegative
 from gradnet.errors import GradnetError
 from gradnet.gradients.gradcheck import compare_engines, default_tolerance
@@ -51,6 +52,7 @@ class Check(NetworkSettings):
         labels = spread.expand(len(x), -1).to(x.device)
         rows = compare_engines(network, x, labels, self.layers, self.biases)
         table = pd.DataFrame([asdict(row) for row in rows])
+        table["block"] = table["block"].map(one_line)
         print(table.to_string(index=False, float_format="{:.3g}".format))
         tolerance = self.tolerance
         if tolerance is None:

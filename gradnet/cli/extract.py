@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gradnet.cli.options import NetworkSettings, load_network
 from gradnet.core.constraints import PathText
 from gradnet.core.progress import progress, readable_seconds
+from gradnet.core.text import one_line
 from gradnet.errors import GradnetError
 from gradnet.store.extraction import Extraction, ExtractionSettings
 from gradnet.store.manifest import readable_bytes
@@ -43,7 +44,8 @@ class Extract(ExtractionSettings, NetworkSettings):
         print(plan.describe())
         for path in extraction.extractor.explain(extraction.probe()):
             if path.engine != "factored":
-                print(f"{path.parameter} takes the general engine: {path.reason}")
+                name = one_line(path.parameter)
+                print(f"{name} takes the general engine: {path.reason}")
         free = found.free_bytes
         there = "" if free is None else f", {readable_bytes(free)} are free"
         seconds = (

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradnet.checkpoints.snapshots import load_snapshot
-from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.cli.arguments import load_recipe
 from gradnet.cli.options import DataSettings, problem_of
 from gradnet.core.constraints import PathText
-from gradnet.core.files import sha256
+from gradnet.core.files import remove_stale_parts, sha256
+from gradnet.core.locks import LockedFile
 from gradnet.core.validation import Seed
-from gradnet.errors import InvalidInputError
-from gradnet.experiments.fitting import fit_and_save
+from gradnet.experiments.fitting import fit_and_save, is_fitted
 from gradnet.training.loop import Callbacks
 from gradnet.training.supervised import evaluate
 
 logger = logging.getLogger("gradnet")
+
+BUSY = "another process is making this file; wait for it to end, or name another --out"
 
 
 @dataclass(frozen=True)
@@ -32,36 +33,47 @@ class Fit(DataSettings):
         snapshot: the base network's file, made by train-base or import-weights.
         recipe: a name (default, gradnet2018) or the YAML file of a recipe.
         seed: of weights, order, augmentation and random labels.
+        accept_differences: continue a stopped run also where torch, gradnet, the number
+            of threads or the device are others than when it began.
         out: the GradNet's file; default: beside the snapshot, named after the recipe.
     """
 
     snapshot: PathText
     recipe: PathText = "default"
     seed: Seed = 0
+    accept_differences: bool = False
     out: PathText | None = None
 
     def run(self, config: str) -> None:
         """Train, save, and print the validation accuracy."""
-        recipe, name = load_recipe(self.recipe), Path(self.recipe).stem
-        snapshot = load_snapshot(self.snapshot)
-        path = Path(self.out or f"{Path(self.snapshot).with_suffix('')}-{name}")
+        path = Path(self.out or f"{Path(self.snapshot).with_suffix('')}-{self._name}")
         path = path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
-        if path.exists():
-            if GradNetPredictor.load(path, snapshot.model).recipe != recipe:
-                raise InvalidInputError(
-                    f"{path} was made by another recipe; name another file with --out"
-                )
-            print(f"{path}: done before; remove it to train again")
-            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with LockedFile(path.with_name(f"{path.name}.lock"), wait=False, busy=BUSY):
+            self._fit(path)
+
+    @property
+    def _name(self) -> str:
+        return Path(self.recipe).stem
+
+    def _fit(self, path: Path) -> None:
+        recipe, snapshot = load_recipe(self.recipe), load_snapshot(self.snapshot)
         problem = problem_of(snapshot, self)
         base = snapshot.model.to(problem.data.x_train.device)
+        checkpoint = path.with_suffix(".pt.part")
+        identity = problem.identity
+        if is_fitted(path, base, recipe, seed=self.seed, identity=identity):
+            clean(path, checkpoint)
+            print(f"{path}: done before; remove it to train again")
+            return
         callbacks = Callbacks(
-            checkpoint=path.with_suffix(".pt.part"),
-            identity={**problem.identity, "snapshot": sha256(self.snapshot)},
+            checkpoint=checkpoint,
+            identity={**identity, "snapshot": sha256(self.snapshot)},
             on_evaluation=lambda record: logger.info(
                 "step %d: validation accuracy %.4f", record["step"], record["accuracy"]
             ),
-            description=f"GradNet {name}",
+            description=f"GradNet {self._name}",
+            accept_differences=self.accept_differences,
         )
         before = evaluate(base, problem.gradnet_half)["accuracy"]
         fitted = fit_and_save(
@@ -71,9 +83,16 @@ class Fit(DataSettings):
             path,
             seed=self.seed,
             callbacks=callbacks,
-            about={"seed": self.seed},
+            about={},
         )
         accuracy = fitted.history.best["accuracy"]
-        path.with_suffix(".pt.part").unlink(missing_ok=True)
+        clean(path, checkpoint)
         print(f"validation accuracy: base {before:.4f}, GradNet {accuracy:.4f}")
         print(path)
+
+
+def clean(path: Path, checkpoint: Path) -> None:
+    """Remove what a finished run needs no more, and what killed ones left."""
+    checkpoint.unlink(missing_ok=True)
+    for file in (path, checkpoint):
+        remove_stale_parts(file.parent, file.name)

@@ -15,6 +15,7 @@ from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments.growth_study import GrowthStudy
 from gradnet.experiments.reports import write_growth_report
+from gradnet.experiments.results import table_lock
 from gradnet.growth import GROWTH
 from gradnet.growth.grown_network import read_grown
 from gradnet.growth.method import GrowthMethod
@@ -36,6 +37,8 @@ class Grow(ProblemSettings):
             describe. A --model that is given has to be the one that this network grew
             from. It has to be given where the network has layers of your own: a file
             does not decide which code runs.
+        accept_differences: continue a stopped run also where torch, gradnet, the number
+            of threads or the device are others than when it began.
         out: the run folder; default: runs/growth- and the name of the data. Other
             methods, names and seeds may be added to a folder later.
     """
@@ -44,6 +47,7 @@ class Grow(ProblemSettings):
     seeds: Seeds = field(default_factory=lambda: [0])
     max_flops: Annotated[float, Range(above=0, at_most=1e30)] | None = None
     start: PathText | None = None
+    accept_differences: bool = False
     out: PathText | None = None
 
 
@@ -84,7 +88,7 @@ def _grow(
 ) -> None:
     row = settings.name or name
     out = settings.out or f"runs/growth-{run_folder(settings.data, None).name}"
-    study = GrowthStudy(make_problem(settings), out)
+    study = GrowthStudy(make_problem(settings), out, settings.accept_differences)
     for seed in settings.seeds:
         start = None
         if settings.start is not None:
@@ -93,5 +97,7 @@ def _grow(
         study.run(row, method, seed, settings.max_flops, start)
         # Now it is known that the row was not made before with other options.
         write_text(Path(out) / "configs" / f"{row}.yaml", config)
-    print(write_growth_report(out))
+    with table_lock(out):
+        table = write_growth_report(out)
+    print(table)
     print(f"picture: {Path(out) / 'curves.png'}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from gradnet.core.constraints import PathText
 from gradnet.core.files import save_figure
 from gradnet.core.progress import progress
+from gradnet.core.text import one_line
 from gradnet.core.validation import Validated
 from gradnet.experiments.gradient_figures import draw_norms
 from gradnet.store.reader import GradientStore
@@ -78,6 +79,6 @@ def measure_norms(store: GradientStore) -> tuple[pd.DataFrame, Tensor]:
             "least": least.tolist(),
             "largest": largest.tolist(),
         },
-        index=pd.Index(list(store.blocks), name="block"),
+        index=pd.Index(list(map(one_line, store.blocks)), name="block"),
     )
     return table, total / count

@@ -14,6 +14,7 @@ from gradnet.checkpoints.model_loader import load_user_model
 from gradnet.checkpoints.snapshots import Snapshot, load_snapshot
 from gradnet.core.constraints import PathText
 from gradnet.core.reproducibility import resolve_device
+from gradnet.core.text import reason_of
 from gradnet.core.validation import Validated
 from gradnet.data.problem import (
     AugmentationSettings,
@@ -24,7 +25,7 @@ from gradnet.data.problem import (
 )
 from gradnet.errors import GradnetError
 from gradnet.experiments.reports import write_report
-from gradnet.experiments.run_folder import read_rows
+from gradnet.experiments.run_folder import read_rows, table_lock
 from gradnet.experiments.tables import to_markdown
 
 logger = logging.getLogger("gradnet")
@@ -93,10 +94,9 @@ def load_network(settings: NetworkSettings) -> tuple[nn.Module, Inputs]:
         with torch.no_grad():
             network(image)
     except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise GradnetError(
             f"the network fails on an image of {tuple(image.shape[1:])} (channels, "
-            f"height, width): {reason}"
+            f"height, width): {reason_of(error)}"
         ) from None
     return network, inputs
 
@@ -110,7 +110,8 @@ def run_folder(data: str, out: str | None) -> Path:
 
 def print_table(folder: Path) -> None:
     """Rewrite the table and the figure of a run folder, and print the table."""
-    summary = write_report(read_rows(folder), folder, folder.resolve().name)
+    with table_lock(folder):
+        summary = write_report(read_rows(folder), folder, folder.resolve().name)
     print(to_markdown(summary))
     print(f"picture: {folder / 'table.png'}")
 

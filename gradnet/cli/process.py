@@ -19,14 +19,17 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+from gradnet.cli.streams import safe_streams
+from gradnet.core.text import one_line, reason_of
 from gradnet.errors import GradnetError
 
-SIGNALS = ("SIGTERM", "SIGHUP")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 MAX_LINE = 2000
 
 
 class _Stopped(KeyboardInterrupt):
-    """A signal other than Ctrl-C asks the process to end."""
+    """A signal asks the process to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -40,57 +43,53 @@ def one_line_per_failure(arguments: Sequence[str]) -> Iterator[None]:
     Args:
         arguments: of the command, for the report of an unforeseen error.
     """
-    _prepare_streams()
+    with safe_streams():
+        yield from _ending(arguments)
+
+
+def _ending(arguments: Sequence[str]) -> Iterator[None]:
+    received: list[int] = []
     try:
-        with _signals_as_exceptions():
+        with _signals_as_exceptions(received):
             yield
             sys.stdout.flush()
-    except BrokenPipeError:
-        _discard_output()
-        sys.exit(0)
-    except (GradnetError, OSError) as error:
-        _end(f"gradnet: error: {_first_lines(error)}", 2)
-    except MemoryError as error:
-        _end(f"gradnet: error: not enough memory: {_first_lines(error)}", 2)
-    except _Stopped as stopped:
-        name = signal.Signals(stopped.number).name
-        _end(f"\nstopped by {name}; the same command continues", 128 + stopped.number)
-    except KeyboardInterrupt:
-        _end("\nstopped; the same command continues", 130)
-    except Exception as error:
-        report = _write_report(error, arguments)
-        kind = type(error).__name__
-        _end(
-            f"gradnet: unexpected error: {kind}: {_first_lines(error)}\n"
-            f"This is a defect of gradnet. The report is in {report}",
-            1,
-        )
+    except (Exception, KeyboardInterrupt) as error:
+        # Some libraries turn the exception of a signal into one of their own.
+        if received or isinstance(error, KeyboardInterrupt):
+            _end_by_signal(received[0] if received else signal.SIGINT)
+        _end_by_error(error, arguments)
 
 
-def printable(text: str) -> str:
-    r"""The text with its control characters escaped; line breaks and tabs stay.
+def _end_by_signal(number: int) -> NoReturn:
+    by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+    _end(f"\nstopped{by}; the same command continues", 128 + number)
 
-    Names come from files, and a terminal would carry out what they contain.
 
-    Example:
-        >>> printable("a\x1b[31mb")
-        'a\\x1b[31mb'
-    """
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode()
-        for c in text
+def _end_by_error(error: BaseException, arguments: Sequence[str]) -> NoReturn:
+    message = _shortened(str(error))
+    if isinstance(error, GradnetError | OSError):
+        _end(f"gradnet: error: {message}", 2)
+    if isinstance(error, MemoryError):
+        _end(f"gradnet: error: not enough memory: {message}", 2)
+    report = _write_report(error, arguments)
+    kind, reason = type(error).__name__, _shortened(reason_of(error))
+    _end(
+        f"gradnet: unexpected error: {kind}: {reason}\n"
+        f"This is a defect of gradnet. The report is in {report}",
+        1,
     )
 
 
-def _first_lines(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]} ..."
+def _shortened(text: str) -> str:
+    """A message on one line, whatever names it contains."""
+    line = one_line(" ".join(text.split())) or "without a message"
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} ..."
 
 
 def _end(message: str, status: int) -> NoReturn:
     # Standard error may be closed, or be the broken pipe itself.
     with suppress(OSError, ValueError, AttributeError):
-        print(printable(message), file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)
     sys.exit(status)
 
 
@@ -113,10 +112,11 @@ def _write_report(error: BaseException, arguments: Sequence[str]) -> str:
 
 
 @contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
+def _signals_as_exceptions(received: list[int]) -> Iterator[None]:
     """SIGTERM and SIGHUP end the process as Ctrl-C does, so that it can be resumed."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         raise _Stopped(number)
 
     before = {}
@@ -124,27 +124,10 @@ def _signals_as_exceptions() -> Iterator[None]:
         number = getattr(signal, name, None)
         # Only the main thread may; under nohup a hangup stays ignored.
         with suppress(ValueError):
-            if number and signal.getsignal(number) == signal.SIG_DFL:
+            if number and signal.getsignal(number) in DEFAULTS:
                 before[number] = signal.signal(number, stop)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _prepare_streams() -> None:
-    """Show escapes where a stream cannot encode a character; replace closed streams."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # the process was started with it closed
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _discard_output() -> None:
-    """Nobody reads on: keep Python from failing again when it closes the stream."""
-    with suppress(OSError, ValueError, AttributeError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())

@@ -36,6 +36,8 @@ class Reproduce(BaseSettings, ProblemSettings):
         seeds: the study is repeated for each.
         max_epochs: cuts the recipes' steps to so many passes over their half of the
             images; for small data and quick tries.
+        accept_differences: continue a stopped run also where torch, gradnet, the number
+            of threads or the device are others than when it began.
         out: the run folder; default: runs/ and the name of the data.
     """
 
@@ -45,6 +47,7 @@ class Reproduce(BaseSettings, ProblemSettings):
     controls: ControlSettings | None = field(default_factory=ControlSettings)
     seeds: Seeds = field(default_factory=lambda: [0])
     max_epochs: Positive | None = None
+    accept_differences: bool = False
     out: PathText | None = None
 
     def run(self, config: str) -> None:
@@ -57,10 +60,11 @@ class Reproduce(BaseSettings, ProblemSettings):
             max_epochs=self.max_epochs,
         )
         folder = run_folder(self.data, self.out)
-        study = Study(make_problem(self), settings, folder)
-        write_text(folder / "config.yaml", config)
-        study.run()
-        print_table(folder)
+        study = Study(make_problem(self), settings, folder, self.accept_differences)
+        with study.running():
+            write_text(folder / "config.yaml", config)
+            study.run()
+            print_table(folder)
 
 
 def name_recipes(names: Sequence[str]) -> dict[str, Recipe]:

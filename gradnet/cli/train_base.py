@@ -23,17 +23,22 @@ class TrainBase(BaseSettings, ProblemSettings):
 
     Attributes:
         seed: of weights, order and augmentation.
+        accept_differences: continue a stopped run also where torch, gradnet, the number
+            of threads or the device are others than when it began.
         out: the run folder; default: runs/ and the name of the data.
     """
 
     seed: Seed = 0
+    accept_differences: bool = False
     out: PathText | None = None
 
     def run(self, config: str) -> None:
         """Train, and print where the snapshots are."""
         settings = StudySettings(self, RECIPES, seeds=(self.seed,))
         folder = run_folder(self.data, self.out)
-        study = Study(make_problem(self), settings, folder)
-        write_text(folder / "config.yaml", config)
-        for level, path in study.train_base(self.seed).items():
+        study = Study(make_problem(self), settings, folder, self.accept_differences)
+        with study.running():
+            write_text(folder / "config.yaml", config)
+            reached = study.train_base(self.seed)
+        for level, path in reached.items():
             print(f"{level:g}\t{path}")

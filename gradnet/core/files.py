@@ -6,19 +6,24 @@ import os
 import pickle
 import pickletools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
+import filelock
 import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
+from gradnet.core.text import one_line, reason_of
 from gradnet.errors import DamagedFileError
 
 MAX_NAMES = 5
 LONGEST_NAME = 80
+# Of the file NAME, as a process with some number writes it.
+PART = re.compile(r"(.+)\.\d+\.part", re.DOTALL)
 # What torch.save writes for tensors and plain values.
 OF_TENSORS = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.storage\.\w+"
@@ -30,7 +35,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
     """Write a file atomically: to a temporary name, flushed to disk, then renamed.
 
     A reader sees the old file or the new one, never a part of either; a process that
-    is killed while writing leaves ``path`` as it was.
+    is killed while writing leaves ``path`` as it was. What a killed process left of
+    its own temporary file is removed by the next one that writes ``path``.
 
     Args:
         path: the file to write; missing folders are created.
@@ -38,19 +44,96 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
 
     Returns:
         The path, as a :class:`~pathlib.Path`.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full; it names
+            ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_parts(path.parent, path.name)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    file = _Recorded(_open_locked(part))
     try:
-        with part.open("wb") as file:
-            write(file)
+        # Locked until it has its name: no other process takes it for a stale one.
+        with file.raw:
+            write(cast(BinaryIO, file))
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+            part.replace(path)
+    except Exception as error:
+        # torch.save reports a full disk as an error of its own, without the cause.
+        cause = file.failure or error
+        if isinstance(cause, OSError) and cause.errno is not None:
+            reason = cause.strerror or os.strerror(cause.errno)
+            raise OSError(cause.errno, reason, str(path)) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def remove_stale_parts(folder: Path, name: str = "*") -> None:
+    """Remove temporary files of killed processes; those in use are left alone.
+
+    Args:
+        folder: where they are.
+        name: of the file that they were to become; default: of any.
+    """
+    pattern = re.compile(r".+" if name == "*" else re.escape(name))
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        for path in list(folder.iterdir()):
+            match = PART.fullmatch(path.name)
+            if match and pattern.fullmatch(match[1]):
+                _remove_unless_locked(path)
+
+
+def _remove_unless_locked(path: Path) -> None:
+    # Gone, of another user, or on a file system without locks: then it stays.
+    with suppress(OSError), path.open("r+b") as file:
+        if filelock.lock_descriptor(file.fileno(), blocking=False):
+            path.unlink()
+
+
+def _open_locked(part: Path) -> BinaryIO:
+    """Open a temporary file, and lock it as long as it is open."""
+    while True:
+        file = part.open("wb")
+        # A file system without locks: then no other process removes it either.
+        with suppress(OSError):
+            filelock.lock_descriptor(file.fileno())
+            # Unless another process removed it between the opening and the locking.
+            if not os.path.samestat(os.stat(part), os.fstat(file.fileno())):
+                file.close()
+                continue
+        return file
+
+
+class _Recorded:
+    """A file that remembers the error with which the system refused a write."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self.raw = raw
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write, as the file does."""
+        try:
+            return self.raw.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        """Flush, as the file does."""
+        try:
+            self.raw.flush()
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -70,10 +153,10 @@ def read_json(path: str | Path) -> Any:
         DamagedFileError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         raise DamagedFileError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or too deep
         raise DamagedFileError(f"{path}: not a JSON file ({error})") from None
 
 
@@ -120,7 +203,7 @@ def load_tensors(path: str | Path) -> Any:
         ) from None
     except Exception as error:  # a damaged file fails wherever the reader is
         raise DamagedFileError(
-            f"{path} cannot be read as a checkpoint: {_reason(error)}"
+            f"{path} cannot be read as a checkpoint: {reason_of(error)}"
         ) from None
 
 
@@ -130,8 +213,7 @@ def _pickled_names(path: str | Path) -> list[str]:
         names = sorted(get_unsafe_globals_in_checkpoint(path))
     except Exception:  # not the zip format of torch.save, or damaged
         names = _names_in_pickles(path)
-    # A hostile file may hold control characters of the terminal.
-    return [(n if n.isprintable() else ascii(n))[:LONGEST_NAME] for n in names]
+    return [one_line(name)[:LONGEST_NAME] for name in names]
 
 
 def _names_in_pickles(path: str | Path) -> list[str]:
@@ -150,7 +232,7 @@ def _names_in_pickles(path: str | Path) -> list[str]:
 def _unpickling_reason(error: pickle.UnpicklingError) -> str:
     """What torch met, without its advice to load the file all the same."""
     met = str(error).rpartition("WeightsUnpickler error: ")[2]
-    return _reason(pickle.UnpicklingError(met))
+    return reason_of(pickle.UnpicklingError(met))
 
 
 def read_npz(
@@ -176,7 +258,7 @@ def read_npz(
                 raise ValueError("it holds a single array")
         except Exception as error:  # a damaged file fails wherever the reader is
             raise DamagedFileError(
-                f"{path} cannot be read as an .npz of plain arrays: {_reason(error)}"
+                f"{path} cannot be read as an .npz of plain arrays: {reason_of(error)}"
             ) from None
         return {key: _read_array(file, key, path) for key in select(file.files)}
 
@@ -188,64 +270,6 @@ def _read_array(file: NpzFile, key: str, path: str | Path) -> np.ndarray:
             raise ValueError("it is not an array")
     except Exception as error:  # as above, and the decompressor has errors of its own
         raise DamagedFileError(
-            f"{path}: {key} cannot be read as a plain array: {_reason(error)}"
+            f"{path}: {key} cannot be read as a plain array: {reason_of(error)}"
         ) from None
     return array
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what an error says, or its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-class JsonLines:
-    """An append-only log of records, one JSON object a line.
-
-    An incomplete last line, left by a process that was killed, is dropped when the log
-    is next opened; so all lines that a reader sees are complete.
-
-    Args:
-        path: the ``.jsonl`` file; created with its folder at the first record.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        text = self.path.read_text() if self.path.exists() else ""
-        if text and not text.endswith("\n"):
-            write_text(self.path, text[: text.rfind("\n") + 1])
-
-    def read(self) -> list[dict[str, Any]]:
-        """All records, oldest first."""
-        if not self.path.exists():
-            return []
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add one record at the end."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def replace(
-        self, key: Mapping[str, Any], records: Iterable[Mapping[str, Any]]
-    ) -> None:
-        """Replace all records that match ``key`` by these; leave the others.
-
-        A resumed run calls it first: what was logged after its last checkpoint will be
-        logged again, and must not be there twice. Where nothing matches, the records
-        are appended, so that runs with other keys can log at the same time.
-
-        Args:
-            key: fields and values that a record must have to be replaced; they are
-                added to each new record.
-            records: the new ones, in order.
-        """
-        wanted = [{**key, **record} for record in records]
-        present = self.read()
-        others = [r for r in present if any(r.get(k) != v for k, v in key.items())]
-        if len(others) == len(present):
-            for record in wanted:
-                self.append(record)
-            return
-        lines = (json.dumps(record) + "\n" for record in [*others, *wanted])
-        write_text(self.path, "".join(lines))

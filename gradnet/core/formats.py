@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradnet.errors import DamagedFileError
+from gradnet.errors import DamagedFileError, NewerFormatError
 
 Values = dict[str, Any]
 
@@ -52,8 +52,8 @@ class Format:
             source: the file, for messages.
 
         Raises:
-            DamagedFileError: the file holds another kind, or was written by a newer
-                version of gradnet.
+            DamagedFileError: the file holds another kind.
+            NewerFormatError: it was written by a newer version of gradnet.
         """
         if not isinstance(values, Mapping):
             raise DamagedFileError(
@@ -65,7 +65,7 @@ class Format:
         if not isinstance(number, int) or number < 0:
             raise DamagedFileError(f"{source} is damaged: its format is {number!r}")
         if number > self.number:
-            raise DamagedFileError(
+            raise NewerFormatError(
                 f"{source} was written by a newer gradnet: it has format {number} of a "
                 f"{self.kind}, this one reads up to {self.number}; upgrade gradnet"
             )

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+from gradnet.core.text import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,7 +23,8 @@ def make_console() -> "Console":
     """The console of bars and log lines; one, so that neither overwrites the other."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    # Bars are made of escape codes; all else on standard error is rid of them.
+    return Console(file=getattr(sys.stderr, "unescaped", sys.stderr))
 
 
 @contextmanager
@@ -42,6 +45,7 @@ def progress(
     Yields:
         A function to call with the number of units just done.
     """
+    description = one_line(description)
     if not logger.isEnabledFor(logging.INFO):
         yield lambda count: None
     elif sys.stderr.isatty():
@@ -59,9 +63,9 @@ def _bar(
 
     start = time.monotonic()
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.fields[rate]}"),
+        TextColumn("{task.completed}/{task.total} {task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
         console=make_console(),
         transient=True,

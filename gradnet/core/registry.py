@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar, cast
 
+from gradnet.core.text import reason_of
 from gradnet.errors import InvalidInputError
 
 T = TypeVar("T")
@@ -127,7 +128,9 @@ class Registry(Mapping[str, T]):
                 return  # the package registered it as it was imported
             self._validate(point.name, entry)
         except Exception as error:  # whatever a foreign package raises
-            self._warn(f"cannot load {point.name!r} ({origin}): {error}")
+            self._warn(
+                f"cannot load {point.name!r} ({origin}): {reason_of(error, whole=True)}"
+            )
             return
         if point.name in self._entries:
             taken = self._origins[point.name]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradnet.core.files import read_npz
+from gradnet.core.text import reason_of
 from gradnet.errors import DamagedFileError, InvalidInputError
 
 TORCHVISION_NAMES = {
@@ -227,13 +228,17 @@ def _load_torchvision(name: str, root: str, download: bool) -> ImageData:
         parts = [make(root, train=train, download=download) for train in (True, False)]
     except RuntimeError as error:
         if download:
-            raise DamagedFileError(f"{name} could not be downloaded: {error}") from None
+            raise DamagedFileError(
+                f"{name} could not be downloaded: {reason_of(error)}"
+            ) from None
         raise DamagedFileError(
             f"{name} is not in the folder {root!r}; add --download, or name its folder "
             "with --root"
         ) from None
     except OSError as error:
-        raise DamagedFileError(f"{name} could not be downloaded: {error}") from None
+        raise DamagedFileError(
+            f"{name} could not be downloaded: {reason_of(error)}"
+        ) from None
     train, test = ((np.asarray(part.data), np.asarray(part.targets)) for part in parts)
     return make_data(name, train, test, tuple(parts[0].classes))
 
@@ -275,16 +280,17 @@ def _read_image_folder(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, .
     try:
         folder = import_torchvision().ImageFolder(path)
     except FileNotFoundError as error:
-        reason = str(error).splitlines()[0]
         raise DamagedFileError(
-            f"{path} is not a folder of class folders: {reason}"
+            f"{path} is not a folder of class folders: {reason_of(error)}"
         ) from None
     images: list[np.ndarray] = []
     for index, (file, _) in enumerate(folder.samples):
         try:
             image = np.asarray(folder[index][0].convert("RGB"))
         except OSError as error:
-            raise DamagedFileError(f"{file} is not a readable image: {error}") from None
+            raise DamagedFileError(
+                f"{file} is not a readable image: {reason_of(error)}"
+            ) from None
         if images and image.shape != images[0].shape:
             height, width = image.shape[:2]
             raise InvalidInputError(

@@ -16,7 +16,7 @@ from gradnet.checkpoints.snapshots import (
     snapshot_path,
 )
 from gradnet.core.constraints import Length, PathText, Range
-from gradnet.core.reproducibility import derive_seed, isolated_randomness
+from gradnet.core.reproducibility import derive_seed, environment, isolated_randomness
 from gradnet.core.validation import Level, Validated, Width, Widths
 from gradnet.data.problem import Problem
 from gradnet.errors import GradnetError
@@ -136,7 +136,7 @@ def train_base(
         seed=seed,
         callbacks=replace(
             snapshots.callbacks,
-            checkpoint=Path(folder) / "checkpoint.pt",
+            checkpoint=base_checkpoint(folder),
             identity={**problem.identity, "model": name, **arguments},
             on_resume=snapshots.on_resume,
             on_evaluation=snapshots.on_evaluation,
@@ -186,6 +186,11 @@ class _Snapshots:
                 logger.info("level %g passed at step %d: %s", level, step, path)
 
 
+def base_checkpoint(folder: str | Path) -> Path:
+    """The file from which a base network is trained on, beside its snapshots."""
+    return Path(folder) / "checkpoint.pt"
+
+
 def describe_snapshot(
     problem: Problem, name: str, arguments: Mapping[str, Any], seed: int
 ) -> SnapshotInfo:
@@ -203,4 +208,5 @@ def describe_snapshot(
         step=0,
         validation_accuracy=0.0,
         seed=seed,
+        environment=environment(problem.data.x_train.device),
     )

@@ -12,6 +12,7 @@ import pandas
 import torch
 from torch import Tensor
 
+from gradnet.core.text import figure_text
 from gradnet.experiments.run_folder import EvaluationRecord
 from gradnet.experiments.tables import LAST, TITLES, order_methods, summarize
 
@@ -34,17 +35,8 @@ def new_axes(size: tuple[float, float], x: str, y: str, title: str) -> Any:
     axes = Figure(figsize=size, layout="constrained").add_subplot()
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.set_title(as_written(title))
+    axes.set_title(figure_text(title))
     return axes
-
-
-def as_written(text: str) -> str:
-    r"""Text for a figure, with dollar signs that matplotlib does not read as formulas.
-
-    >>> as_written("a$^2$")
-    'a\\$^2\\$'
-    """
-    return text.replace("$", r"\$")
 
 
 def draw_levels(rows: Sequence[Mapping[str, Any]], title: str = "") -> Any:
@@ -74,7 +66,7 @@ def draw_levels(rows: Sequence[Mapping[str, Any]], title: str = "") -> Any:
             color=color,
             marker=marker,
             linestyle="--" if method in LAST else "-",
-            label=as_written(TITLES.get(method, method)),
+            label=figure_text(TITLES.get(method, method)),
         )
         points = tidy[tidy["method"] == method]
         axes.scatter(
@@ -116,7 +108,7 @@ def draw_curves(records: Sequence[EvaluationRecord], title: str = "") -> Any:
             of_method = tidy[tidy["method"] == method]
             for number, (_, run) in enumerate(of_method.groupby("seed")):
                 line = {"color": color, "linewidth": 1, "alpha": 0.8}
-                name = as_written(method) if number == 0 else None
+                name = figure_text(method) if number == 0 else None
                 error = 100 * (1 - run["accuracy"])
                 axes.plot(run[clock], error, label=name, **line)
                 grown = run["stage"] != run["stage"].shift(fill_value=0)
@@ -130,7 +122,7 @@ def draw_curves(records: Sequence[EvaluationRecord], title: str = "") -> Any:
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("validation error (%)")
-    panels[1].set_title(as_written(title))
+    panels[1].set_title(figure_text(title))
     panels[-1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

@@ -6,8 +6,8 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from gradnet.core.text import figure_text
 from gradnet.errors import GradnetError
-from gradnet.experiments.figures import as_written
 
 
 def draw_gradients(
@@ -54,12 +54,12 @@ def draw_gradients(
             panel.set_xticks([])
             panel.set_yticks([])
             if column == 0:
-                panel.set_ylabel(as_written(name), fontsize="small")
+                panel.set_ylabel(figure_text(name), fontsize="small")
             if row == 0:
                 chance = (
                     "" if probabilities is None else f"\n{probabilities[column]:.2f}"
                 )
-                panel.set_title(as_written(f"{class_name}{chance}"), fontsize="small")
+                panel.set_title(figure_text(f"{class_name}{chance}"), fontsize="small")
     return figure
 
 
@@ -78,7 +78,9 @@ def draw_norms(norms: Tensor, block_names: Sequence[str]) -> Figure:
     picture = panel.imshow(
         norms.cpu().numpy(), aspect="auto", interpolation="none", norm="log"
     )
-    panel.set_yticks(range(rows), [as_written(name or "model") for name in block_names])
+    panel.set_yticks(
+        range(rows), [figure_text(name or "model") for name in block_names]
+    )
     panel.set_xlabel("candidate label")
     if columns <= 40:
         panel.set_xticks(range(columns))

@@ -3,21 +3,23 @@
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
+from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.checkpoints.snapshots import list_snapshots, load_snapshot
 from gradnet.classifier.fit import evaluate_predictor
 from gradnet.classifier.recipes import Recipe
 from gradnet.core.constraints import Name
 from gradnet.core.flops import count_parameters
-from gradnet.core.reproducibility import hardware
+from gradnet.core.reproducibility import environment, hardware
 from gradnet.core.validation import Positive, Seed, Validated
 from gradnet.data.problem import Problem
 from gradnet.errors import InvalidInputError
-from gradnet.experiments.base_network import BaseSettings, train_base
+from gradnet.experiments.base_network import BaseSettings, base_checkpoint, train_base
 from gradnet.experiments.controls import CONTROLS, ControlSettings, train_control
 from gradnet.experiments.fitting import fit_and_save
 from gradnet.experiments.run_folder import (
@@ -28,8 +30,9 @@ from gradnet.experiments.run_folder import (
     problem_identity,
     read_result,
     read_rows,
+    several_environments,
 )
-from gradnet.training.loop import History, TrainingSettings
+from gradnet.training.loop import Callbacks, History, TrainingSettings
 from gradnet.training.supervised import evaluate
 
 logger = logging.getLogger("gradnet")
@@ -64,6 +67,7 @@ class Study:
         problem: data, splits, augmentation.
         settings: what is compared.
         folder: the run folder; made when it is missing.
+        accept_differences: continue runs that were begun in another environment.
 
     Raises:
         InvalidInputError: no recipe or no seed is given, or the folder holds results of
@@ -71,7 +75,11 @@ class Study:
     """
 
     def __init__(
-        self, problem: Problem, settings: StudySettings, folder: str | Path
+        self,
+        problem: Problem,
+        settings: StudySettings,
+        folder: str | Path,
+        accept_differences: bool = False,
     ) -> None:
         if not settings.recipes or not settings.seeds:
             raise InvalidInputError("a study needs at least one recipe and one seed")
@@ -83,15 +91,33 @@ class Study:
             "model": base.model_name(problem),
             "model_arguments": base.model_arguments(problem),
             "base_training": base.training,
+            "evaluations_per_epoch": base.evaluations_per_epoch,
         }
-        self.folder = RunFolder(folder, identity, hardware(self.device))
+        self.folder = RunFolder(
+            folder,
+            identity,
+            hardware(self.device),
+            where=environment(self.device),
+            accept_differences=accept_differences,
+        )
+
+    def running(self) -> AbstractContextManager[None]:
+        """Keep other processes from this study's seeds; see RunFolder.running."""
+        return self.folder.running(*(f"seed-{seed}" for seed in self.settings.seeds))
 
     def run(self) -> list[Row]:
         """Do every run that is not finished yet.
 
         Returns:
             All rows of the run folder, with those of earlier calls.
+
+        Raises:
+            BusyError: another process is at one of the seeds.
         """
+        with self.running():
+            return self._run()
+
+    def _run(self) -> list[Row]:
         for seed in self.settings.seeds:
             for level, path in self.train_base(seed).items():
                 base = load_snapshot(path).model.to(self.device)
@@ -106,12 +132,20 @@ class Study:
         return read_rows(self.folder.path)
 
     def train_base(self, seed: int) -> dict[float, Path]:
-        """Train the base network of a seed; level -> path of its snapshots."""
+        """Train the base network of a seed; level -> path of its snapshots.
+
+        Raises:
+            BusyError: another process is at this seed.
+        """
+        with self.folder.running(f"seed-{seed}"):
+            return self._train_base(seed)
+
+    def _train_base(self, seed: int) -> dict[float, Path]:
         levels = self.settings.base.all_levels()
         folder = self.folder.snapshots(seed)
         found = list_snapshots(folder)
         key = RunKey(seed)
-        if all(level in found for level in levels):
+        if all(level in found for level in levels) and self._is_logged(key, found):
             logger.info("%s: done before", key)
             return {level: found[level] for level in levels}
         reached, history = train_base(
@@ -131,10 +165,27 @@ class Study:
         self.folder.log_stage(key, facts)
         return reached
 
+    def _is_logged(self, key: RunKey, found: Mapping[float, Path]) -> bool:
+        """Whether the end of a base network's training stands in the log.
+
+        It does not where the process was killed just before; then the checkpoint, where
+        it is still there, has what is to be logged.
+        """
+        info = load_snapshot(found[max(found)]).info
+        self.folder.tell_environment(key, info.environment)
+        least = info.step * self.settings.base.training.batch_size
+        is_logged = any(
+            record["event"] == "finished" and record.get("samples_seen", 0) >= least
+            for record in self.folder.records_of(key)
+        )
+        return (
+            is_logged or not base_checkpoint(self.folder.snapshots(key.seed)).exists()
+        )
+
     def evaluate_base(self, seed: int, level: float, base: nn.Module) -> None:
         """Write the base's own row: its accuracy under the same centre crop."""
-        key = RunKey(seed, "base", level)
-        if self.folder.is_done(key):
+        key, inputs = RunKey(seed, "base", level), _inputs(base)
+        if self.folder.is_done(key, inputs=inputs):
             return
         row = {
             "validation_accuracy": evaluate(base, self.problem.gradnet_half)[
@@ -142,17 +193,17 @@ class Study:
             ],
             **self._test(base),
         }
-        self.folder.finish(key, row)
+        self.folder.finish(key, row, inputs=inputs)
 
     def fit(
         self, seed: int, level: float, base: nn.Module, name: str, recipe: Recipe
     ) -> int:
         """Train and evaluate a GradNet; returns how many samples it has seen."""
         recipe = self._cut(recipe)
-        key = RunKey(seed, name, level)
-        if self.folder.is_done(key, recipe):
+        key, inputs = RunKey(seed, name, level), _inputs(base)
+        if self.folder.is_done(key, recipe, inputs=inputs):
             return int(read_result(self.folder.result(key))["samples_seen"])
-        callbacks = self.folder.callbacks(key, self.folder.checkpoint(key))
+        callbacks = self._callbacks(key, inputs)
         fitted = fit_and_save(
             base,
             self.problem.gradnet_half,
@@ -176,7 +227,7 @@ class Study:
             "evaluate_gradients_per_second": (predictor.gradients_used - used)
             / seconds,
         }
-        self.folder.finish(key, row, recipe)
+        self.folder.finish(key, row, recipe, inputs=inputs)
         return int(row["samples_seen"])
 
     def control(
@@ -188,10 +239,10 @@ class Study:
         steps = max(1, round(samples_seen / training.batch_size))
         every = max(1, min(steps // CONTROL_EVALUATIONS, 100))
         training = replace(training, steps=steps, evaluate_every=every)
-        key = RunKey(seed, name, level)
-        if self.folder.is_done(key, training):
+        key, inputs = RunKey(seed, name, level), _inputs(base)
+        if self.folder.is_done(key, training, inputs=inputs):
             return
-        callbacks = self.folder.callbacks(key, self.folder.checkpoint(key))
+        callbacks = self._callbacks(key, inputs)
         model, history = train_control(
             name,
             base,
@@ -201,7 +252,11 @@ class Study:
             callbacks=callbacks,
         )
         row = {**_training_facts(history, training), **self._test(model)}
-        self.folder.finish(key, row, training)
+        self.folder.finish(key, row, training, inputs=inputs)
+
+    def _callbacks(self, key: RunKey, inputs: Facts) -> Callbacks:
+        callbacks = self.folder.callbacks(key, self.folder.checkpoint(key))
+        return replace(callbacks, inputs=inputs)
 
     def _test(self, model: nn.Module) -> Facts:
         start = time.monotonic()
@@ -225,12 +280,18 @@ class Study:
         )
 
 
+def _inputs(base: nn.Module) -> dict[str, str]:
+    """What a row is made from, beside the data: the weights of its base network."""
+    return {"base": weights_fingerprint(base)}
+
+
 def _training_facts(history: History, training: TrainingSettings) -> Row:
     return {
         "validation_accuracy": history.best["accuracy"],
         "best_step": int(history.best_step),
         "samples_seen": samples_seen_by(history, training),
         "fit_seconds": history.seconds,
+        **several_environments(history.environments),
     }
 
 

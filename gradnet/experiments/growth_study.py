@@ -9,16 +9,22 @@ from torch import nn
 
 from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.core.flops import forward_flops
-from gradnet.core.reproducibility import hardware
+from gradnet.core.reproducibility import environment, hardware
 from gradnet.core.settings import to_plain
 from gradnet.data.problem import Problem
 from gradnet.errors import GradnetError
-from gradnet.experiments.run_folder import RunFolder, RunKey, problem_identity
+from gradnet.experiments.run_folder import (
+    RunFolder,
+    RunKey,
+    problem_identity,
+    several_environments,
+)
 from gradnet.growth.frozen_trunk import training_step_flops
 from gradnet.growth.grown_network import GrownNetwork, save_grown
 from gradnet.growth.method import GrowthMethod
+from gradnet.growth.outcome import Growth
 from gradnet.growth.replay import replay
-from gradnet.growth.run import Growth, grow
+from gradnet.growth.run import grow
 from gradnet.growth.stage_files import remove_stage_files
 from gradnet.training.supervised import SupervisedTask, evaluate
 
@@ -31,16 +37,25 @@ class GrowthStudy:
     Args:
         problem: all of its training images are used, and their validation part.
         folder: what is finished there is not done again.
+        accept_differences: continue runs that were begun in another environment.
 
     Raises:
         InvalidInputError: the folder holds a study on another problem.
     """
 
-    def __init__(self, problem: Problem, folder: str | Path) -> None:
+    def __init__(
+        self, problem: Problem, folder: str | Path, accept_differences: bool = False
+    ) -> None:
         self.problem = problem
         device = problem.data.x_train.device
         identity = {"problem": problem_identity(problem), "study": "growth"}
-        self.folder = RunFolder(folder, identity, hardware(device))
+        self.folder = RunFolder(
+            folder,
+            identity,
+            hardware(device),
+            where=environment(device),
+            accept_differences=accept_differences,
+        )
 
     def run(
         self,
@@ -63,7 +78,19 @@ class GrowthStudy:
         Raises:
             GradnetError: the row was made with other settings, the method cannot begin
                 with the start on these images, or the run fails.
+            BusyError: another process is at this row.
         """
+        key = RunKey(seed, name)
+        with self.folder.running(f"seed-{seed}-{name}"):
+            self._run(key, method, max_flops, start)
+
+    def _run(
+        self,
+        key: RunKey,
+        method: GrowthMethod,
+        max_flops: float | None,
+        start: GrownNetwork | None,
+    ) -> None:
         samples, shape = self.problem.all_training, self.problem.input_shape
         problem = to_plain(self.problem.identity)
         if start is not None:
@@ -71,19 +98,19 @@ class GrowthStudy:
         first = None if start is None else start.model
         if max_flops is not None:
             method = within_flops(method, self.problem, max_flops, first)
-        key = RunKey(seed, name)
         facts = {"growth_method": type(method).__name__}
         if first is not None:
             facts["start"] = weights_fingerprint(first)
-        if self.folder.is_done(key, method, facts):
-            return
         checkpoint = self.folder.checkpoint(key)
+        if self.folder.is_done(key, method, facts):
+            remove_stage_files(checkpoint)
+            return
         callbacks = self.folder.callbacks(key, checkpoint)
         identity = {**callbacks.identity, "start": facts.get("start")}
         growth = grow(
             method,
             samples,
-            seed=seed,
+            seed=key.seed,
             callbacks=replace(callbacks, identity=identity),
             start=first,
         )
@@ -91,7 +118,7 @@ class GrowthStudy:
             self.folder.network(key),
             growth,
             method,
-            seed,
+            key.seed,
             shape,
             samples.num_classes,
             start,
@@ -125,6 +152,7 @@ class GrowthStudy:
             "training_flops_by_kind": asdict(growth.flops),
             "training_seconds": growth.training_seconds,
             "seconds": growth.seconds,
+            **several_environments(growth.environments),
         }
 
 

@@ -65,7 +65,7 @@ def write_growth_report(folder: str | Path) -> str:
     records = [
         record
         for record in read_evaluations(folder)
-        if (record["seed"], record["method"]) in done
+        if (record["seed"], record.get("method")) in done
     ]
     write_text(folder / "reached.md", reached_to_markdown(records, rows))
     save_figure(folder / "curves.png", draw_curves(records, folder.resolve().name))

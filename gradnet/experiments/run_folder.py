@@ -17,108 +17,58 @@ format 0, and are read as well.
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any
 
-from gradnet.core.constraints import Name
-from gradnet.core.files import JsonLines, read_json, write_json
-from gradnet.core.formats import Format, rename_limits
-from gradnet.core.reproducibility import versions
-from gradnet.core.settings import first_difference, to_plain
-from gradnet.core.validation import Level, Seed, Validated
+from gradnet.core.files import remove_stale_parts, write_json
+from gradnet.core.json_lines import JsonLines
+from gradnet.core.locks import LockedFile
+from gradnet.core.reproducibility import environment, environment_difference, versions
+from gradnet.core.settings import to_plain
 from gradnet.data.problem import Problem
-from gradnet.errors import InvalidInputError
+from gradnet.errors import DamagedFileError, InvalidInputError, NewerFormatError
+from gradnet.experiments.results import (
+    RESULT,
+    EvaluationRecord,
+    Facts,
+    Row,
+    read_evaluations,
+    read_result,
+    read_rows,
+    result_difference,
+    rounded,
+    several_environments,
+    table_lock,
+)
+from gradnet.experiments.run_key import RunKey
+from gradnet.experiments.study_file import claim
 from gradnet.training.loop import Callbacks
+
+__all__ = [
+    "EvaluationRecord",
+    "Facts",
+    "Row",
+    "RunFolder",
+    "RunKey",
+    "problem_identity",
+    "read_evaluations",
+    "read_result",
+    "read_rows",
+    "rounded",
+    "several_environments",
+    "table_lock",
+]
 
 logger = logging.getLogger("gradnet")
 
 
-def _upgrade_0(values: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 names limits ``max_...`` in the settings, as today's classes do."""
-    return rename_limits(values)
-
-
-STUDY = Format("study", (lambda values: values,))
-RESULT = Format("result", (_upgrade_0,))
-
-Row = dict[str, Any]
-Facts = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class RunKey(Validated):
-    """Which run of a study: names its files, its rows and its lines in the log.
-
-    >>> key = RunKey(seed=0, method="default", level=0.5)
-    >>> str(key)
-    'seed 0, level 0.5, default'
-    >>> key.path(".json").as_posix()
-    'seed-0/level-0.5/default.json'
-
-    Attributes:
-        seed: of everything that is random in it.
-        method: the row's name; None is the training of a base network.
-        level: the accuracy level of the snapshot; None where there is no snapshot.
-    """
-
-    seed: Seed
-    method: Name | None = None
-    level: Level | None = None
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The key as the first fields of rows and log records."""
-        if self.method is None:
-            return {"stage": "base", "seed": self.seed}
-        level = {} if self.level is None else {"level": self.level}
-        return {"seed": self.seed, **level, "method": self.method}
-
-    def path(self, suffix: str) -> Path:
-        """The path of the run's file, relative to the folder of its kind."""
-        folder = Path(f"seed-{self.seed}")
-        if self.level is not None:
-            folder /= f"level-{self.level:g}"
-        return folder / f"{self.method or 'base'}{suffix}"
-
-    def __str__(self) -> str:
-        if self.method is None:
-            return f"base network, seed {self.seed}"
-        level = "" if self.level is None else f", level {self.level:g}"
-        return f"seed {self.seed}{level}, {self.method}"
-
-
-class EvaluationRecord(TypedDict):
-    """A line of ``metrics.jsonl`` with the event ``evaluation``.
-
-    Attributes:
-        event: ``evaluation``.
-        seed: of the run's key.
-        method: of the run's key.
-        level: of the run's key.
-        stage: ``base`` for a base network; of growth, the number of edits before.
-        step: optimizer steps done.
-        train_loss: mean since the evaluation before.
-        accuracy: on the validation part.
-        loss: mean cross-entropy on the validation part.
-        seconds: since the start of the run, evaluations included.
-        flops: of training so far; growth runs only.
-        parameters: of the network; growth runs only.
-    """
-
-    event: str
-    seed: int
-    step: int
-    accuracy: float
-    loss: float
-    seconds: float
-    train_loss: NotRequired[float]
-    method: NotRequired[str]
-    level: NotRequired[float]
-    stage: NotRequired[int | str]
-    flops: NotRequired[float]
-    parameters: NotRequired[int]
+# The folders below a run folder that runs write to.
+KINDS = ("snapshots", "gradnets", "networks", "checkpoints", "results", "configs")
+# What a result says beside its row.
+ABOUT = ("settings", "inputs", "hardware", "versions", "environment")
 
 
 class RunFolder:
@@ -130,25 +80,68 @@ class RunFolder:
             dataclasses; a folder of another study is refused. A field that a
             dataclass got later counts as its default.
         hardware: written beside every result.
+        where: the environment, see :func:`gradnet.core.reproducibility.environment`;
+            default: that of the CPU.
+        accept_differences: continue runs that were begun in another environment.
 
     Raises:
         InvalidInputError: the folder holds another study.
         DamagedFileError: a newer version of this package has written it.
     """
 
-    def __init__(self, path: str | Path, identity: Facts, hardware: str) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        identity: Facts,
+        hardware: str,
+        *,
+        where: Facts | None = None,
+        accept_differences: bool = False,
+    ) -> None:
         self.path, self.identity, self.hardware = Path(path), identity, hardware
+        self.environment = dict(where or environment("cpu"))
+        self.accept_differences = accept_differences
         self.metrics = JsonLines(self.path / "metrics.jsonl")
-        claim = self.path / "study.json"
-        if claim.exists():
-            before = STUDY.read(_without_growth_kind(read_json(claim)), str(claim))
-            difference = first_difference(before, identity)
-            if difference is not None:
-                raise InvalidInputError(
-                    f"{self.path} holds another study ({difference}); name another "
-                    "folder with --out"
+        self._held: set[str] = set()
+        self._told: set[str] = set()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with LockedFile(self.path / "study.json.lock", wait=True):
+            claim(self.path, identity)
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove what killed processes left; what others are writing stays."""
+        remove_stale_parts(self.path)
+        for kind in KINDS:
+            for folder, _, _ in os.walk(self.path / kind):
+                remove_stale_parts(Path(folder))
+        self.metrics.clean()
+
+    @contextmanager
+    def running(self, *names: str) -> Iterator[None]:
+        """Keep other processes from the same runs until the block ends.
+
+        Blocks may stand in each other.
+
+        Args:
+            names: of what is run, such as ``seed-0``.
+
+        Raises:
+            BusyError: another process is at one of them.
+        """
+        with ExitStack() as held:
+            for name in names:
+                if name in self._held:
+                    continue
+                busy = (
+                    f"another process is running {name} in {self.path}; wait for it to "
+                    "end, or name another folder with --out"
                 )
-        write_json(claim, STUDY.stamp(to_plain(identity)))
+                path = self.path / f"{name}.lock"
+                held.enter_context(LockedFile(path, wait=False, busy=busy))
+                self._held.add(name)
+                held.callback(self._held.discard, name)
+            yield
 
     def snapshots(self, seed: int) -> Path:
         """The folder of a seed's snapshots."""
@@ -180,40 +173,83 @@ class RunFolder:
             on_resume=lambda records: self.metrics.replace(event, records),
             on_evaluation=lambda record: self.metrics.append({**event, **record}),
             description=str(key),
+            accept_differences=self.accept_differences,
         )
 
     def is_done(
-        self, key: RunKey, settings: object = None, facts: Facts | None = None
+        self,
+        key: RunKey,
+        settings: object = None,
+        facts: Facts | None = None,
+        inputs: Facts | None = None,
     ) -> bool:
         """Whether a run is finished.
+
+        A finished run whose process was killed before it had logged the end is logged
+        now. A result that was made in another environment counts, and that is told. A
+        damaged one is set aside under another name, and the run counts as not done.
 
         Args:
             key: of the run.
             settings: a settings dataclass, whose new fields count as their defaults;
                 None for a run that has none.
             facts: plain values, beside the settings, that must be the same.
+            inputs: fingerprints of what it was made from; those that an older result
+                does not name are not compared.
 
         Raises:
             InvalidInputError: it is finished, but with other settings.
+            DamagedFileError: a newer version of this package has written it.
         """
         path = self.result(key)
-        if not path.exists():
+        if not path.exists() or (row := self._read_or_set_aside(path)) is None:
             return False
-        before, facts = read_result(path)["settings"], facts or {}
-        if isinstance(before, Mapping):
-            stored = {name: before.get(name) for name in facts}
-            before = {k: value for k, value in before.items() if k not in facts}
-            difference = first_difference(stored, facts)
-        else:
-            difference = None
-        difference = difference or first_difference(before, settings)
+        difference = result_difference(row, settings, facts or {}, inputs or {})
         if difference is not None:
             raise InvalidInputError(
                 f"{path} was made with other settings ({difference}); work in another "
                 "folder, or remove it"
             )
+        self._complete(key, row)
         logger.info("%s: done before", key)
+        self.tell_environment(key, row.get("environment"))
         return True
+
+    def _read_or_set_aside(self, path: Path) -> Row | None:
+        try:
+            return read_result(path)
+        except NewerFormatError:
+            raise
+        except DamagedFileError as error:
+            aside = path.with_name(f"{path.name}.damaged")
+            path.replace(aside)
+            logger.warning("%s; it is now %s, and is made again", error, aside.name)
+            return None
+
+    def _complete(self, key: RunKey, row: Row) -> None:
+        """Do what a process that was killed right after its result has left undone."""
+        self.checkpoint(key).unlink(missing_ok=True)
+        if not any(r["event"] == "finished" for r in self.records_of(key)):
+            facts = {k: v for k, v in row.items() if k not in (*ABOUT, *key.fields)}
+            self.log_stage(key, facts)
+
+    def records_of(self, key: RunKey) -> list[Row]:
+        """The records of a run in the log."""
+        found = [record for record in self.metrics.read() if "event" in record]
+        fields = key.fields.items()
+        return [r for r in found if all(r.get(k) == v for k, v in fields)]
+
+    def tell_environment(self, key: RunKey, before: object) -> None:
+        """Warn, once for each difference, that a result is of another environment."""
+        difference = environment_difference(before, self.environment)
+        if difference is not None and difference not in self._told:
+            self._told.add(difference)
+            logger.warning(
+                "%s was done in another environment (%s): done here, its last digits "
+                "could differ",
+                key,
+                difference,
+            )
 
     def finish(
         self,
@@ -221,6 +257,7 @@ class RunFolder:
         row: Facts,
         settings: object = None,
         facts: Facts | None = None,
+        inputs: Facts | None = None,
     ) -> None:
         """Write a run's row, log it, and remove its checkpoint.
 
@@ -229,13 +266,19 @@ class RunFolder:
             row: what it came to.
             settings: as for :meth:`is_done`.
             facts: as for :meth:`is_done`.
+            inputs: as for :meth:`is_done`.
         """
         row = rounded(row)
         stored = to_plain(settings)
         if facts:
             stored = {**facts, **(stored or {})}
         content = RESULT.stamp({**key.fields, **row, "settings": stored})
-        machine = {"hardware": self.hardware, "versions": versions()}
+        machine = {
+            "inputs": dict(inputs or {}),
+            "hardware": self.hardware,
+            "versions": versions(),
+            "environment": self.environment,
+        }
         write_json(self.result(key), {**content, **machine})
         self.checkpoint(key).unlink(missing_ok=True)
         self.log_stage(key, row)
@@ -254,51 +297,3 @@ def problem_identity(problem: Problem) -> dict[str, Any]:
     its default in the run folders of before.
     """
     return {**problem.identity, "augmentation": problem.augmentation}
-
-
-def _without_growth_kind(values: Any) -> Any:
-    """Format 0 of a growth study has a ``kind`` of another meaning."""
-    if isinstance(values, dict) and values.get("kind") == "growth":
-        return {**{k: v for k, v in values.items() if k != "kind"}, "study": "growth"}
-    return values
-
-
-def read_result(path: str | Path) -> Row:
-    """Read the file of a finished run, of any format up to today's.
-
-    Raises:
-        GradnetError: the file is missing or no JSON.
-        DamagedFileError: it is no result, or a newer version of gradnet has written it.
-    """
-    return RESULT.read(read_json(path), str(path))
-
-
-def read_rows(folder: str | Path) -> list[Row]:
-    """All finished rows of a run folder, by seed and level.
-
-    Raises:
-        GradnetError: there is none, or one cannot be read.
-    """
-    paths = sorted(Path(folder).glob("results/seed-*/**/*.json"))
-    if not paths:
-        raise InvalidInputError(
-            f"{folder} has no results; make some with gradnet reproduce --out {folder}"
-        )
-    rows = [read_result(path) for path in paths]
-    return sorted(rows, key=lambda row: (row["seed"], row.get("level", 0)))
-
-
-def read_evaluations(folder: str | Path) -> list[EvaluationRecord]:
-    """All evaluations in the log of a run folder, in the order of the log."""
-    records = JsonLines(Path(folder) / "metrics.jsonl").read()
-    found = [record for record in records if record["event"] == "evaluation"]
-    return cast(list[EvaluationRecord], found)
-
-
-def rounded(values: Facts) -> Row:
-    """The values, with four decimals; small ones with four digits."""
-
-    def short(value: float) -> float:
-        return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
-
-    return {k: short(v) if isinstance(v, float) else v for k, v in values.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas
 
+from gradnet.core.text import markdown_cell, one_line
 from gradnet.experiments.run_folder import EvaluationRecord, Row
 
 # The base, then its GradNets, then the controls, in whatever order the runs ended.
@@ -68,6 +69,7 @@ def to_csv(
     tidy = pandas.DataFrame(list(rows))
     if columns is not None:
         tidy = tidy.reindex(columns=list(columns))
+    tidy = tidy.map(lambda value: one_line(value) if isinstance(value, str) else value)
     return tidy.to_csv(index=False)
 
 
@@ -92,9 +94,10 @@ def spread_of(values: "pandas.Series[float]", digits: int) -> str:
 def markdown_table(
     titles: Sequence[str], rows: Iterable[Sequence[str]], notes: Sequence[str] = ()
 ) -> str:
-    """A Markdown table, and lines of text below it."""
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    lines += [f"| {' | '.join(cells)} |" for cells in rows]
+    """A Markdown table, and lines of text below it; cells hold any text."""
+    head, *body = [[markdown_cell(cell) for cell in row] for row in (titles, *rows)]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(titles)]
+    lines += [f"| {' | '.join(cells)} |" for cells in body]
     return "\n".join([*lines, "", *notes]) + "\n"
 
 

@@ -19,7 +19,7 @@ from gradnet.constructive.node_creation import (
     node_creation,
 )
 from gradnet.core.files import save_figure, write_json
-from gradnet.core.reproducibility import hardware
+from gradnet.core.reproducibility import environment, hardware
 from gradnet.data.toy_problems import ClassicProblem
 from gradnet.errors import InvalidInputError
 from gradnet.experiments.figures import draw_decisions, draw_errors
@@ -168,14 +168,21 @@ class TrialStudy:
             )
         self.method, self.problem = method, problem
         self.trials, self.seed = trials, seed
-        samples = {"name": problem.name, "fingerprint": _fingerprint(problem)}
+        samples = {
+            "name": problem.name,
+            "fingerprint": _fingerprint(problem.inputs, problem.targets),
+        }
         identity = {
             "problem": samples,
             "study": "trials",
             "method": method,
             "seed": seed,
+            "test_fingerprint": _fingerprint(problem.test_inputs, problem.test_targets),
         }
-        self.folder = RunFolder(folder, identity, hardware(problem.inputs.device))
+        device = problem.inputs.device
+        self.folder = RunFolder(
+            folder, identity, hardware(device), where=environment(device)
+        )
 
     def run(self, settings: object) -> Row:
         """Do the trials, unless they are done; write their table.
@@ -190,7 +197,12 @@ class TrialStudy:
         Raises:
             InvalidInputError: the folder has trials of other settings, or another
                 number of them.
+            BusyError: another process is at these trials.
         """
+        with self.folder.running("trials"):
+            return self._run(settings)
+
+    def _run(self, settings: object) -> Row:
         key = RunKey(self.seed, self.method)
         facts = {"number_of_trials": self.trials}
         title = f"{self.method}, {self.problem.name}"
@@ -229,9 +241,10 @@ def _draw(trials: Trials, problem: ClassicProblem, folder: Path, title: str) -> 
     save_figure(folder / "decisions.png", figure)
 
 
-def _fingerprint(problem: ClassicProblem) -> str:
-    """A digest of the samples for training."""
+def _fingerprint(*samples: Tensor | None) -> str:
+    """A digest of samples; that of none where there are none."""
     found = hashlib.sha256()
-    for tensor in (problem.inputs, problem.targets):
-        found.update(tensor.cpu().numpy().tobytes())
+    for tensor in samples:
+        if tensor is not None:
+            found.update(tensor.cpu().numpy().tobytes())
     return found.hexdigest()[:16]

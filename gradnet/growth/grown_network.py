@@ -22,8 +22,8 @@ from gradnet.growth import GROWTH
 from gradnet.growth.architecture import build_architecture, describe_architecture
 from gradnet.growth.method import GrowthMethod, Schedule
 from gradnet.growth.methods.named_network import NamedNetwork
+from gradnet.growth.outcome import Growth
 from gradnet.growth.replay import PROBE_SIZE, replay
-from gradnet.growth.run import Growth
 from gradnet.models import MODELS
 from gradnet.training.loop import TrainingSettings
 

@@ -8,12 +8,12 @@ backpropagation needs to reach them.
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from gradnet.core.flops import Flops
+from gradnet.core.reproducibility import environment
 from gradnet.data.problem import Samples
 from gradnet.errors import InvalidInputError
 from gradnet.growth.frozen_trunk import (
@@ -23,39 +23,17 @@ from gradnet.growth.frozen_trunk import (
     trunk_length,
 )
 from gradnet.growth.method import EditContext, GrowthHistory, GrowthMethod, Record
+from gradnet.growth.outcome import Growth
 from gradnet.growth.replay import PROBE_SIZE, replay
 from gradnet.growth.stage_files import StageFiles
 from gradnet.surgery.edit import Edit
 from gradnet.surgery.masks import count_remaining
 from gradnet.surgery.optimizer import transfer_optimizer
+from gradnet.training.history import merged
 from gradnet.training.loop import Callbacks, Part, TrainingSettings, fit
 from gradnet.training.supervised import SupervisedTask
 
 logger = logging.getLogger("gradnet")
-
-
-@dataclass
-class Growth:
-    """A growing network, and its costs so far.
-
-    Attributes:
-        model: the current network.
-        history: records of evaluations and edits.
-        flops: FLOPs of all training.
-        seconds: duration, including evaluations.
-        training_seconds: duration of training steps, edits and frozen trunks.
-    """
-
-    model: nn.Module
-    history: GrowthHistory
-    flops: Flops = field(default_factory=Flops)
-    seconds: float = 0.0
-    training_seconds: float = 0.0
-
-    @property
-    def parameters(self) -> int:
-        """The number of parameters that are not pruned."""
-        return count_remaining(self.model)
 
 
 def grow(
@@ -166,6 +144,7 @@ class _Run:
                 on_resume=on_resume,
                 on_evaluation=on_evaluation,
                 description=f"{self.callbacks.description}, stage {self.stage}",
+                accept_differences=self.callbacks.accept_differences,
             ),
             should_stop=self._is_due,
             part=Part(history.start, self.method.latest_step(history), self.optimizer),
@@ -174,6 +153,7 @@ class _Run:
         growth.flops = flops + step_flops * (self.step - history.start)
         growth.seconds = seconds + done.seconds
         growth.training_seconds += done.training_seconds
+        growth.environments = merged(growth.environments, done.environments)
         growth.model.eval()
 
     def grow(self) -> bool:
@@ -206,6 +186,7 @@ class _Run:
             "history": vars(growth.history),
             "flops": vars(growth.flops),
             "seconds": (growth.seconds, growth.training_seconds),
+            "environments": growth.environments,
             "module": growth.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "trunk": self.trunk.names if self.trunk else [],
@@ -213,7 +194,8 @@ class _Run:
         self.files.save(self.stage, state)
 
     def resume(self) -> None:
-        state = self.files.load(self.method.edits)
+        device, accept = self.probe.device, self.callbacks.accept_differences
+        state = self.files.load(self.method.edits, environment(device), accept)
         if state is None:
             return
         growth = self.growth
@@ -222,6 +204,7 @@ class _Run:
         growth.model = self._replay(self.stage, choices)
         growth.flops = Flops(**state["flops"])
         growth.seconds, growth.training_seconds = state["seconds"]
+        growth.environments = state["environments"]
         growth.model.load_state_dict(state["module"])
         self.optimizer = self._begin_stage()
         self.optimizer.load_state_dict(state["optimizer"])

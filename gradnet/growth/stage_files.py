@@ -1,6 +1,6 @@
 """Checkpoint files of a growth run, stage by stage."""
 
-import glob
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 from gradnet.core.files import load_tensors, save_tensors
 from gradnet.core.formats import Format, identity_of_format_0
 from gradnet.core.settings import to_plain
-from gradnet.training.checkpoint import check_same_run
+from gradnet.training.checkpoint import check_same_run, continued_environments
+from gradnet.training.history import Environment
 
 
 def _upgrade_0(state: dict[str, Any]) -> dict[str, Any]:
@@ -50,17 +51,22 @@ class StageFiles:
             assert old is not None
             old.unlink(missing_ok=True)
 
-    def load(self, stages: int) -> dict[str, Any] | None:
+    def load(
+        self, stages: int, now: Environment, accept_differences: bool
+    ) -> dict[str, Any] | None:
         """Read the state at the start of the latest stage.
 
         Args:
             stages: the last stage that a run can have.
+            now: see :func:`gradnet.core.reproducibility.environment`.
+            accept_differences: continue also what was written in another environment.
 
         Returns:
-            The state; None if none was written.
+            The state, whose ``environments`` end with ``now``; None if none was
+            written.
 
         Raises:
-            GradnetError: the file is of another run.
+            GradnetError: the file is of another run, or of another environment.
         """
         paths = (self._path(f"{stage}") for stage in range(stages, 0, -1))
         path = next((p for p in paths if p is not None and p.exists()), None)
@@ -68,7 +74,9 @@ class StageFiles:
             return None
         state = FORMAT.read(load_tensors(path), str(path))
         check_same_run(state["identity"], self.identity, path)
-        return state
+        before = state.get("environments", [])
+        environments = continued_environments(before, now, path, accept_differences)
+        return {**state, "environments": environments}
 
     def _path(self, suffix: str) -> Path | None:
         path = self.checkpoint
@@ -83,6 +91,8 @@ def remove_stage_files(checkpoint: Path) -> None:
     Args:
         checkpoint: as for :class:`StageFiles`.
     """
-    stem = glob.escape(checkpoint.stem)
-    for path in checkpoint.parent.glob(f"{stem}-stage-*{checkpoint.suffix}"):
-        path.unlink(missing_ok=True)
+    stem, suffix = re.escape(checkpoint.stem), re.escape(checkpoint.suffix)
+    name = re.compile(rf"{stem}-stage-\d+(-training)?{suffix}")
+    for path in list(checkpoint.parent.glob("*")):
+        if name.fullmatch(path.name):
+            path.unlink(missing_ok=True)

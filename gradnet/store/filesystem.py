@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from gradnet.core.files import write_atomically
+from gradnet.core.locks import LockedFile
 from gradnet.errors import GradnetError, InvalidInputError
-from gradnet.store.locks import LockedFile
 
 Bytes = bytes | memoryview
+BUSY = (
+    "another run is writing this store; wait for it to end, or give each run shards of "
+    "its own"
+)
 
 
 class Location(Protocol):
@@ -118,7 +122,7 @@ class LocalFolder:
         """See :class:`Location`; released by the system when the process dies."""
         with _explain_write_errors(self.name, name):
             self.path.mkdir(parents=True, exist_ok=True)
-            return LockedFile(self.path / f"{name}.lock", wait)
+            return LockedFile(self.path / f"{name}.lock", wait, BUSY)
 
     def free_bytes(self) -> int | None:
         """See :class:`Location`."""

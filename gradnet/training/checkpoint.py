@@ -1,12 +1,17 @@
 """The format of training checkpoints, and the check that one is of the same run."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gradnet.core.formats import Format, identity_of_format_0
+from gradnet.core.reproducibility import environment_difference
 from gradnet.core.settings import first_difference
 from gradnet.errors import InvalidInputError
+from gradnet.training.history import Environment
+
+logger = logging.getLogger("gradnet")
 
 
 def check_same_run(
@@ -29,6 +34,42 @@ def check_same_run(
             f"{checkpoint} is of another run: {difference}; remove the file or work in "
             "another folder"
         )
+
+
+def continued_environments(
+    before: Sequence[Environment],
+    now: Environment,
+    checkpoint: Path | None,
+    accept_differences: bool,
+) -> list[Environment]:
+    """The environments of a run that continues, the last one being that of today.
+
+    Half a run in one environment and half in another gives numbers that neither gives
+    alone. So a difference is refused, unless it is accepted; then it is told.
+
+    Args:
+        before: those that the checkpoint names; none in files of earlier versions.
+        now: see :func:`gradnet.core.reproducibility.environment`.
+        checkpoint: the file, for the message.
+        accept_differences: go on all the same.
+
+    Raises:
+        InvalidInputError: the last one differs from today's, and this is not accepted.
+    """
+    if not before:
+        return [now]
+    difference = environment_difference(before[-1], now)
+    if difference is None:
+        return [*before[:-1], now]
+    if not accept_differences:
+        raise InvalidInputError(
+            f"{checkpoint} was written in another environment ({difference}): the "
+            "result would differ from that of either in its last digits. Continue "
+            "where it began, remove the file to begin anew, or go on all the same "
+            "with --accept_differences"
+        )
+    logger.warning("%s is continued in another environment: %s", checkpoint, difference)
+    return [*before, now]
 
 
 def _upgrade_0(state: dict[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,19 @@ from torch import Tensor, nn
 
 from gradnet.core.files import load_tensors, save_tensors
 from gradnet.core.progress import progress
-from gradnet.core.reproducibility import derive_seed, isolated_randomness
+from gradnet.core.reproducibility import (
+    derive_seed,
+    environment,
+    isolated_randomness,
+)
 from gradnet.core.settings import to_plain
 from gradnet.errors import GradnetError
-from gradnet.training.checkpoint import FORMAT, check_same_run
+from gradnet.training.checkpoint import (
+    FORMAT,
+    check_same_run,
+    continued_environments,
+)
+from gradnet.training.history import History
 from gradnet.training.settings import TrainingSettings
 
 __all__ = ["Callbacks", "History", "Part", "Task", "TrainingSettings", "fit"]
@@ -46,34 +55,6 @@ class Task(Protocol):
         """``accuracy`` and ``loss`` on the validation part."""
 
 
-@dataclass
-class History:
-    """What a training run did.
-
-    Attributes:
-        records: one for each evaluation: ``step``, ``train_loss``, ``accuracy``,
-            ``loss``, ``seconds`` since the start, earlier runs counted in.
-        seconds: of the whole run, evaluations counted in.
-        training_seconds: of the steps alone.
-        best_step: the step of the best evaluation.
-    """
-
-    records: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    training_seconds: float = 0.0
-    best_step: int = -1
-
-    @property
-    def best(self) -> dict[str, float]:
-        """The record of the best evaluation."""
-        return next(r for r in self.records if r["step"] == self.best_step)
-
-    @property
-    def evaluations_since_best(self) -> int:
-        """How many evaluations the best one lies back."""
-        return sum(record["step"] > self.best_step for record in self.records)
-
-
 @dataclass(frozen=True)
 class Callbacks:
     """What is called at a run's evaluations, and where its checkpoint is kept.
@@ -85,18 +66,24 @@ class Callbacks:
         checkpoint: a file to continue from; written at each evaluation and about once
             a minute, for the caller to remove when the result is safe. None keeps none.
         identity: what this run is; a checkpoint of another run is refused.
+        inputs: fingerprints of what it is made from; they count as the identity does,
+            but a checkpoint of earlier versions, which does not name them, is valid.
         on_resume: called once, at the start, with the records of the earlier runs; the
             one that the run resumes at is left to ``on_evaluation``.
         on_evaluation: called with the record of each evaluation, before its checkpoint
             is written, while the network has the weights that were evaluated.
         description: for the progress display.
+        accept_differences: continue from a checkpoint that another version of torch or
+            of gradnet, another number of threads or another device has written.
     """
 
     checkpoint: Path | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     on_resume: Callable[[list[dict[str, float]]], None] = lambda records: None
     on_evaluation: Callable[[dict[str, float]], None] = lambda record: None
     description: str = "training"
+    accept_differences: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +123,8 @@ def fit(
             weights.
 
     Raises:
-        GradnetError: the loss is not finite, or the checkpoint is of another run.
+        GradnetError: the loss is not finite, or the checkpoint is of another run or was
+            written in another environment, which is not accepted.
     """
     callbacks = callbacks or Callbacks()
     run = _Run(task, settings, seed, callbacks, part)
@@ -185,11 +173,15 @@ class _Run:
     ) -> None:
         self.task, self.settings, self.seed = task, settings, seed
         self.checkpoint = callbacks.checkpoint
+        self.accept_differences = callbacks.accept_differences
+        self.environment = environment(next(task.module.parameters()).device)
         self.identity = {**callbacks.identity, "settings": settings, "seed": seed}
+        self.inputs = callbacks.inputs
         self.keeps_best = part is None
         part = part or Part(0, settings.steps, settings.make_optimizer(task.module))
         self.first, self.last, self.optimizer = part.first, part.last, part.optimizer
         self.history = History()
+        self.is_entered = False
         self.step = self.first
         self.loss_sum, self.loss_count = 0.0, 0
         self.best_state: dict[str, Tensor] = {}
@@ -211,7 +203,19 @@ class _Run:
         )
         return worn_out or self.step >= self.last
 
+    def enter_environment(self) -> None:
+        """Add today's environment, before the first work that is done in it."""
+        if not self.is_entered:
+            self.history.environments = continued_environments(
+                self.history.environments,
+                self.environment,
+                self.checkpoint,
+                self.accept_differences,
+            )
+            self.is_entered = True
+
     def train_step(self) -> None:
+        self.enter_environment()
         start = time.monotonic()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate_at(self.step)
@@ -234,6 +238,7 @@ class _Run:
             self.save()
 
     def evaluate(self) -> dict[str, float]:
+        self.enter_environment()
         start = time.monotonic()
         record = {
             "step": self.step,
@@ -258,11 +263,14 @@ class _Run:
     def save(self) -> None:
         if self.checkpoint is None:
             return
+        history = dict(vars(self.history))
         state = {
             "identity": to_plain(self.identity),
+            "inputs": to_plain(self.inputs),
+            "environments": history.pop("environments"),
             "step": self.step,
             "loss": (self.loss_sum, self.loss_count),
-            "history": vars(self.history),
+            "history": history,
             "module": self.task.module.state_dict(),
             "best": self.best_state,
             "optimizer": self.optimizer.state_dict(),
@@ -275,9 +283,13 @@ class _Run:
             return
         state = FORMAT.read(load_tensors(self.checkpoint), str(self.checkpoint))
         check_same_run(state["identity"], self.identity, self.checkpoint)
+        known = {**self.inputs, **state.get("inputs", {})}
+        check_same_run(known, self.inputs, self.checkpoint)
         self.step = state["step"]
         self.loss_sum, self.loss_count = state["loss"]
-        self.history = History(**state["history"])
+        self.history = History(
+            **state["history"], environments=state.get("environments", [])
+        )
         self.task.module.load_state_dict(state["module"])
         self.best_state = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])

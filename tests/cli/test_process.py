@@ -1,6 +1,9 @@
 """However a command ends: one line, its exit status, and never a traceback."""
 
+import io
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from gradnet.cli import process
-from gradnet.cli.main import COMMANDS, main
-from gradnet.cli.process import one_line_per_failure, printable
+from gradnet.cli import command_line, process
+from gradnet.cli.commands import COMMANDS
+from gradnet.cli.main import main
+from gradnet.cli.process import one_line_per_failure
+from gradnet.core.progress import progress
 from gradnet.errors import InvalidInputError
 
 
@@ -75,7 +80,6 @@ def test_a_hangup_that_is_ignored_stays_ignored():
 
 
 def test_control_characters_are_escaped(capsys):
-    assert printable("a\x1b[31mb\r\x00±\n") == "a\\x1b[31mb\\r\\x00±\n"
     _, text = status_of(InvalidInputError("layer '\x1b]0;x\x07'"), capsys)
     assert "\x1b" not in text and "\\x1b" in text
 
@@ -147,3 +151,97 @@ def test_a_real_run_ends_by_a_signal_and_continues(name, tmp_path):
         assert started.returncode == 128 + getattr(signal, name)
         assert "the same command continues" in errors and "Traceback" not in errors
     assert run([*arguments, str(tmp_path)]).returncode == 0
+
+
+def test_ctrl_c_while_the_command_is_imported_is_one_line(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "run", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["recipe"])
+    error = capsys.readouterr().err.strip()
+    assert stop.value.code == 130 and error == "stopped; nothing was done yet"
+
+
+def test_hardly_anything_is_imported_before_ctrl_c_is_caught():
+    code = "import sys; import gradnet.cli.main; print(*sys.modules)"
+    code = f"import sys\nsys.path[:] = {sys.path!r}\n{code}"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = set(found.split())
+    assert not names & {"typing", "re", "argparse", "logging", "torch", "numpy"}
+
+
+def test_an_error_that_a_signal_became_in_a_library_is_no_defect(capsys):
+    with pytest.raises(SystemExit) as stop, one_line_per_failure([]):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise ImportError("numpy was interrupted") from error
+    assert stop.value.code == 130
+    assert "defect" not in capsys.readouterr().err
+
+
+class Broken(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_work_goes_on_when_the_reader_has_gone(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Broken())
+    monkeypatch.setattr(sys, "stderr", Broken())
+    done = []
+    with one_line_per_failure([]):
+        print("first")
+        print("second", file=sys.stderr)
+        done.append(True)
+    assert done
+
+
+def test_another_broken_pipe_is_an_error(capsys):
+    assert status_of(BrokenPipeError(32, "Broken pipe"), capsys)[0] == 2
+
+
+class Full(io.StringIO):
+    """Standard output on a disk that is full."""
+
+    def flush(self):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_under_standard_output_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(SystemExit) as stop, one_line_per_failure([]):
+        print("table")
+    assert stop.value.code == 2
+    assert "No space left on device: '<stdout>'" in capsys.readouterr().err
+
+
+def test_no_output_carries_escape_codes_or_forged_lines(capsys):
+    hostile = "layer\x1b[31m\n| forged"
+    with pytest.raises(SystemExit), one_line_per_failure([]):
+        command_line._start_logging()
+        print(f"printed {hostile}")
+        logging.getLogger("gradnet").warning("logged %s", hostile)
+        with progress(hostile, 1):
+            pass
+        raise InvalidInputError(f"refused {hostile}")
+    found = capsys.readouterr()
+    assert "\x1b" not in found.out + found.err
+    assert len(found.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [
+        "Weights only load failed. Use `weights_only=False` if you trust the file.",
+        "It contains pickled data. You can load it unsafely using `pickle.load()`.",
+    ],
+)
+def test_no_message_repeats_the_advice_to_unpickle(advice, capsys):
+    status, text = status_of(RuntimeError(advice), capsys)
+    assert status == 1 and "weights_only" not in text and "pickle.load" not in text
+    Path(re.search(r"report is in (\S+)", text)[1]).unlink()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import resource
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,6 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from gradnet.core.files import (
-    JsonLines,
     load_tensors,
     read_json,
     save_figure,
@@ -123,64 +123,6 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert sha256(path) == hashlib.sha256(b"abc").hexdigest()
 
 
-def test_log_keeps_records_in_order(tmp_path: Path) -> None:
-    log = JsonLines(tmp_path / "deep" / "log.jsonl")
-    assert log.read() == []
-    assert not log.path.exists()
-    for step in range(3):
-        log.append({"step": step})
-    assert JsonLines(log.path).read() == [{"step": step} for step in range(3)]
-
-
-@given(data=st.data(), texts=st.lists(st.text(), min_size=1, max_size=4))
-def test_half_line_is_dropped_when_the_log_is_opened(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, texts: list[str]
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "cut.jsonl"
-    path.unlink(missing_ok=True)
-    log = JsonLines(path)
-    records = [{"text": text} for text in texts]
-    for record in records:
-        log.append(record)
-    whole = path.read_bytes()
-    kept = whole[: data.draw(st.integers(0, len(whole)))]
-    path.write_bytes(kept)
-    log = JsonLines(path)
-    assert log.read() == records[: kept.count(b"\n")]
-    log.append({"text": "next"})
-    assert log.read() == [*records[: kept.count(b"\n")], {"text": "next"}]
-
-
-def test_replace_changes_the_records_of_its_key_alone(tmp_path: Path) -> None:
-    log = JsonLines(tmp_path / "log.jsonl")
-    for run in ("a", "b"):
-        for step in range(2):
-            log.append({"run": run, "seed": 0, "step": step})
-    log.append({"run": "a", "seed": 1, "step": 0})
-    log.append({"other": True})
-    log.replace({"run": "a", "seed": 0}, [{"step": 7}])
-    assert log.read() == [
-        {"run": "b", "seed": 0, "step": 0},
-        {"run": "b", "seed": 0, "step": 1},
-        {"run": "a", "seed": 1, "step": 0},
-        {"other": True},
-        {"run": "a", "seed": 0, "step": 7},
-    ]
-
-
-def test_replace_with_nothing_removes_the_records(tmp_path: Path) -> None:
-    log = JsonLines(tmp_path / "log.jsonl")
-    log.append({"run": "a"})
-    log.replace({"run": "a"}, [])
-    assert log.read() == []
-
-
-def test_replace_by_nothing_makes_no_file(tmp_path: Path) -> None:
-    log = JsonLines(tmp_path / "log.jsonl")
-    log.replace({"run": "a"}, [])
-    assert not log.path.exists()
-
-
 def test_tensors_round_trip(tmp_path: Path) -> None:
     state = {"w": torch.randn(3, 2), "nested": [{"step": 4, "name": "x"}, None]}
     found = load_tensors(save_tensors(tmp_path / "a.pt", state))
@@ -225,7 +167,7 @@ def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError) as caught:
         load_tensors(path)
     assert str(caught.value).isprintable()
-    assert r"run: '\x1b[31mos.systemm" in str(caught.value)
+    assert r"run: \x1b[31mos.systemm" in str(caught.value)
     assert "m" * 80 not in str(caught.value)
 
 
@@ -298,3 +240,50 @@ def test_a_figure_is_written_as_a_picture(tmp_path: Path) -> None:
     header = path.read_bytes()[:24]
     assert header[1:4] == b"PNG"
     assert struct.unpack(">II", header[16:24]) == (200, 100)
+
+
+def test_parts_of_killed_writers_go_with_the_next_write(tmp_path: Path) -> None:
+    stale = tmp_path / "file.99999.part"
+    others = [tmp_path / name for name in ("file2.9.part", "file.pt.part", "xfile.9")]
+    for path in (stale, *others):
+        path.write_bytes(b"half")
+    path = write_text(tmp_path / "file", "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+def test_a_part_in_use_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def write_meanwhile(file: BinaryIO) -> None:
+        file.write(b"outer")
+        os_getpid = os.getpid
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: os_getpid() + 1)
+            write_text(path, "inner")
+        assert path.read_text() == "inner"
+
+    write_atomically(path, write_meanwhile)
+    assert path.read_text() == "outer"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["text", "tensors", "figure", "flush"])
+def test_a_full_disk_is_told_with_the_file_and_leaves_the_old_one(
+    tmp_path: Path, kind: str
+) -> None:
+    path = write_text(tmp_path / "file", "old")
+    saves = {
+        "text": lambda: write_text(path, "x" * 100_000),
+        "tensors": lambda: save_tensors(path, {"w": torch.zeros(10_000)}),
+        "figure": lambda: save_figure(path, Figure((9, 9)), dpi=300),
+        "flush": lambda: write_text(path, "x" * 2_000),  # less than its buffer
+    }
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"\[Errno 27\] File too large: '.*file'"):
+            saves[kind]()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

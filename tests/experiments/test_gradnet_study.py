@@ -7,7 +7,7 @@ import pytest
 from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.classifier.recipes import DEFAULT, GRADNET_2018
-from gradnet.core.files import JsonLines
+from gradnet.core.json_lines import JsonLines
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments.base_network import BaseSettings

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gradnet.core.files import JsonLines
 from gradnet.core.flops import count_parameters, forward_flops, training_flops
+from gradnet.core.json_lines import JsonLines
 from gradnet.data.problem import ProblemSettings, SplitSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments import growth_study

@@ -4,7 +4,8 @@ import pandas
 import pytest
 from row_cases import EVALUATIONS, LEVEL_ROWS, TRIAL_ROWS, growth_row
 
-from gradnet.core.files import JsonLines, write_json
+from gradnet.core.files import write_json
+from gradnet.core.json_lines import JsonLines
 from gradnet.errors import GradnetError
 from gradnet.experiments.reports import (
     write_growth_report,

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from gradnet.core.files import JsonLines, write_json
+from gradnet.core.files import write_json
+from gradnet.core.json_lines import JsonLines
 from gradnet.errors import DamagedFileError, GradnetError
 from gradnet.experiments.run_folder import (
     RunFolder,

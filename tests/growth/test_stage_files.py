@@ -21,7 +21,7 @@ WIDER = Net2Wider(
 
 def test_the_latest_stage_is_found_and_earlier_files_are_gone(tmp_path):
     files = StageFiles(tmp_path / "run.pt", {"seed": 1})
-    assert files.load(3) is None
+    assert files.load(3, {}, False) is None
     for stage in (1, 2):
         training = files.training(stage)
         assert training == tmp_path / f"run-stage-{stage}-training.pt"
@@ -31,7 +31,7 @@ def test_the_latest_stage_is_found_and_earlier_files_are_gone(tmp_path):
         "run-stage-2.pt",
         "run-stage-2-training.pt",
     }
-    state = StageFiles(tmp_path / "run.pt", {"seed": 1}).load(3)
+    state = StageFiles(tmp_path / "run.pt", {"seed": 1}).load(3, {}, False)
     assert state["stage"] == 2 and torch.equal(state["weights"], torch.full((2,), 2.0))
 
 
@@ -39,13 +39,13 @@ def test_a_file_of_another_run_is_refused(tmp_path):
     StageFiles(tmp_path / "run.pt", {"seed": 1, "data": "a"}).save(1, {})
     other = StageFiles(tmp_path / "run.pt", {"seed": 2, "data": "a"})
     with pytest.raises(GradnetError, match="is of another run: seed was 1, now 2"):
-        other.load(1)
+        other.load(1, {}, False)
 
 
 def test_without_a_checkpoint_nothing_is_kept():
     files = StageFiles(None, {})
     files.save(1, {})
-    assert files.load(1) is None and files.training(1) is None
+    assert files.load(1, {}, False) is None and files.training(1) is None
 
 
 def test_files_of_a_run_are_removed_and_of_others_left(tmp_path):

@@ -21,9 +21,9 @@ from store_cases import contents, in_chunks, make_plan, make_rows, write
 from torch import Tensor
 
 from gradnet.core import files
+from gradnet.core.locks import LockedFile
 from gradnet.errors import GradnetError
 from gradnet.store import filesystem
-from gradnet.store.locks import LockedFile
 from gradnet.store.manifest import MANIFEST
 from gradnet.store.shard import shard_name, shard_size
 from gradnet.store.writer import survey, write_store

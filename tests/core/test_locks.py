@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
+from gradnet.core.locks import LockedFile
 from gradnet.errors import BusyError
-from gradnet.store.locks import LockedFile
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from gradnet.store.locks import LockedFile
+from gradnet.core.locks import LockedFile
 lock = LockedFile(Path(sys.argv[1]), wait=False)
 print("held", flush=True)
 time.sleep(60)

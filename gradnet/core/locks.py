@@ -1,4 +1,4 @@
-"""Locks on files of a local folder, so that two processes never write the same one."""
+"""Locks on local files, so that two processes never do or write the same thing."""
 
 from pathlib import Path
 
@@ -14,24 +14,24 @@ class LockedFile:
     killed process blocks nobody.
 
     Args:
-        path: of the lock file.
+        path: of the lock file; its folder exists.
         wait: until another process releases it, instead of raising.
+        busy: what the other process does, and what to do about it, for the message.
 
     Raises:
         BusyError: another process holds it, and ``wait`` is false.
         OSError: the lock file cannot be created.
     """
 
-    def __init__(self, path: Path, wait: bool) -> None:
+    def __init__(
+        self, path: Path, wait: bool, busy: str = "another run is writing the same"
+    ) -> None:
         self.path = path
         self._lock = filelock.FileLock(path, thread_local=False)
         while not self._acquire(wait):
             # Unless its holder deleted it between the opening and the locking.
             if path.exists():
-                raise BusyError(
-                    f"another run is writing this store ({path} is locked); wait for "
-                    "it to end, or give each run shards of its own"
-                )
+                raise BusyError(f"{busy} ({path} is locked)")
 
     def _acquire(self, wait: bool) -> bool:
         try:
