@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import pickle
 import pickletools
@@ -15,7 +16,30 @@ import torch
 from numpy.lib.npyio import NpzFile
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
+from gradnet.core.archives import check_expansion
+from gradnet.core.plain_values import (
+    check_plain,
+    parse_json,
+    read_json,
+    reason_of,
+)
+from gradnet.core.regular_files import regular_file
 from gradnet.errors import DamagedFileError
+
+__all__ = [
+    "JsonLines",
+    "load_tensors",
+    "read_json",
+    "read_npz",
+    "save_figure",
+    "save_tensors",
+    "sha256",
+    "write_atomically",
+    "write_json",
+    "write_text",
+]
+
+logger = logging.getLogger("gradnet")
 
 MAX_NAMES = 5
 LONGEST_NAME = 80
@@ -63,20 +87,6 @@ def write_json(path: str | Path, value: object) -> Path:
     return write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DamagedFileError: the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DamagedFileError(f"{path}: not a JSON file ({error})") from None
-
-
 def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> Path:
     """Write a figure of matplotlib as PNG, atomically."""
     return write_atomically(
@@ -85,8 +95,12 @@ def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> Path:
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        DamagedFileError: it is missing or no regular file.
+    """
+    with regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -102,10 +116,11 @@ def load_tensors(path: str | Path) -> Any:
         DamagedFileError: it is missing, damaged, or holds pickled objects, which could
             run any code when loaded; the message names what they would have imported.
     """
+    check_expansion(regular_file(path))
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path}: no such file") from None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        check_plain(state)
+        return state
     except pickle.UnpicklingError as error:
         names = _pickled_names(path)
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
@@ -120,7 +135,7 @@ def load_tensors(path: str | Path) -> Any:
         ) from None
     except Exception as error:  # a damaged file fails wherever the reader is
         raise DamagedFileError(
-            f"{path} cannot be read as a checkpoint: {_reason(error)}"
+            f"{path} cannot be read as a checkpoint: {reason_of(error)}"
         ) from None
 
 
@@ -150,7 +165,7 @@ def _names_in_pickles(path: str | Path) -> list[str]:
 def _unpickling_reason(error: pickle.UnpicklingError) -> str:
     """What torch met, without its advice to load the file all the same."""
     met = str(error).rpartition("WeightsUnpickler error: ")[2]
-    return _reason(pickle.UnpicklingError(met))
+    return reason_of(pickle.UnpicklingError(met))
 
 
 def read_npz(
@@ -165,18 +180,15 @@ def read_npz(
     Raises:
         DamagedFileError: the file is missing or damaged, or an array is of objects.
     """
-    try:
-        stream = Path(path).open("rb")
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path}: no such file") from None
-    with stream:
+    check_expansion(regular_file(path))
+    with Path(path).open("rb") as stream:
         try:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, NpzFile):
                 raise ValueError("it holds a single array")
         except Exception as error:  # a damaged file fails wherever the reader is
             raise DamagedFileError(
-                f"{path} cannot be read as an .npz of plain arrays: {_reason(error)}"
+                f"{path} cannot be read as an .npz of plain arrays: {reason_of(error)}"
             ) from None
         return {key: _read_array(file, key, path) for key in select(file.files)}
 
@@ -188,14 +200,9 @@ def _read_array(file: NpzFile, key: str, path: str | Path) -> np.ndarray:
             raise ValueError("it is not an array")
     except Exception as error:  # as above, and the decompressor has errors of its own
         raise DamagedFileError(
-            f"{path}: {key} cannot be read as a plain array: {_reason(error)}"
+            f"{path}: {key} cannot be read as a plain array: {reason_of(error)}"
         ) from None
     return array
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what an error says, or its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class JsonLines:
@@ -210,15 +217,35 @@ class JsonLines:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        text = self.path.read_text() if self.path.exists() else ""
-        if text and not text.endswith("\n"):
-            write_text(self.path, text[: text.rfind("\n") + 1])
+        text = self._bytes()
+        if text and not text.endswith(b"\n"):
+            whole = text[: text.rfind(b"\n") + 1]
+            write_atomically(self.path, lambda file: file.write(whole))
 
     def read(self) -> list[dict[str, Any]]:
-        """All records, oldest first."""
-        if not self.path.exists():
-            return []
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
+        """All records, oldest first.
+
+        Lines that are no records are left out, with a warning that names the file.
+
+        Raises:
+            DamagedFileError: it is no regular file.
+        """
+        records, bad = [], 0
+        for line in self._bytes().split(b"\n")[:-1]:
+            try:
+                record = parse_json(line)
+            except ValueError:
+                record = None
+            if isinstance(record, dict):
+                records.append(record)
+            else:
+                bad += 1
+        if bad:
+            logger.warning("%s: %d damaged lines are left out", self.path, bad)
+        return records
+
+    def _bytes(self) -> bytes:
+        return regular_file(self.path).read_bytes() if self.path.exists() else b""
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record at the end."""

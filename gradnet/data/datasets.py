@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradnet.core.files import read_npz
+from gradnet.core.plain_values import listed
 from gradnet.errors import DamagedFileError, InvalidInputError
 
 TORCHVISION_NAMES = {
@@ -177,7 +178,12 @@ def _as_images(name: str, images: np.ndarray) -> Tensor:
             )
         scale = 255 if images.max() <= 1 else 1
         images = np.rint(images * scale)
-    if images.dtype.kind not in "fiu" or images.min() < 0 or images.max() > 255:
+    if images.dtype.kind not in "fiu":
+        raise InvalidInputError(
+            f"{name} has the type {images.dtype}; pixels are bytes, or floats from 0 "
+            "to 1"
+        )
+    if images.min() < 0 or images.max() > 255:
         raise InvalidInputError(
             f"{name} ({images.dtype}) has values outside 0..255; give bytes, or floats "
             "from 0 to 1"
@@ -244,7 +250,7 @@ def _load_npz(path: Path) -> ImageData:
     def select(keys: list[str]) -> tuple[str, ...]:
         if missing := [key for key in wanted if key not in keys]:
             raise DamagedFileError(
-                f"{path} has no {', '.join(missing)}; it has {', '.join(keys)}"
+                f"{path} has no {', '.join(missing)}; it has {listed(keys)}"
             )
         return wanted
 

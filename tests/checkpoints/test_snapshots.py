@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshot_cases import ARGUMENTS, make_info
 
+from gradnet.checkpoints.exact_weights import load_exactly
 from gradnet.checkpoints.snapshots import (
     SnapshotInfo,
     list_snapshots,
@@ -23,7 +24,6 @@ from gradnet.checkpoints.snapshots import (
 )
 from gradnet.checkpoints.tensor_file import (
     HEADER,
-    load_exactly,
     load_with_header,
     save_with_header,
 )
