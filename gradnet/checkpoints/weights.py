@@ -134,8 +134,8 @@ def _parse_chainer_key(key: str, path: str) -> tuple[str, str]:
     )
     if match is None:
         raise DamagedFileError(
-            f"{path}: {listed([key])} is not a weight of a Chainer model; keys look like "
-            f"{CHAINER_MODEL}predictor/c0/W"
+            f"{path}: {listed([key])} is not a weight of a Chainer model; keys look "
+            f"like {CHAINER_MODEL}predictor/c0/W"
         )
     kind = "weight" if match["kind"] == "W" else "bias"
     return match["link"].replace("/", "."), kind

@@ -75,14 +75,17 @@ def _first_fault(parts: Any) -> str | None:
 def _is_plain(value: object, hint: Any) -> bool:
     if hint is Any:
         return True
-    if hint in (None, type(None)):
+    if hint is None or hint is type(None):
         return value is None
     if hint is float:
         return _is_number(value) and not math.isnan(value)  # type: ignore[arg-type]
     if hint is int:
         is_integer = isinstance(value, int) and not isinstance(value, bool)
         return is_integer and abs(value) <= MAX_INTEGER  # type: ignore[arg-type]
-    return not isinstance(hint, type) or isinstance(value, hint)
+    kind = get_origin(hint) or hint
+    if kind is Sequence:  # of which a text is one, too
+        return False
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _is_number(value: object) -> bool:

@@ -99,7 +99,7 @@ def test_settings_make_the_same_method_again(name):
 
 def test_what_is_no_grown_network_is_refused(tmp_path):
     path = save_with_header(tmp_path / "a.safetensors", {}, {"model": "mlp"})
-    with pytest.raises(GradnetError, match="holds no grown network: KeyError"):
+    with pytest.raises(GradnetError, match="holds no grown network: it has no 'growth_method'"):
         load_grown(path)
     with pytest.raises(GradnetError, match="no growth method 'other'; there are: net2"):
         make_method("other", {})
