@@ -62,5 +62,5 @@ def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in sorted(tensors.items()):
         about = [name, str(tensor.dtype), list(tensor.shape)]
         digest.update(json.dumps(about).encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -102,7 +102,9 @@ def test_truncated_snapshot_is_refused(whole: Path, data: st.DataObject) -> None
     content = whole.read_bytes()
     path = whole.with_name("cut.safetensors")
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(GradnetError, match=r"cut\.safetensors is not a complete safetensors"):
+    with pytest.raises(
+        GradnetError, match=r"cut\.safetensors is not a complete safetensors"
+    ):
         load_snapshot(path)
 
 

@@ -99,12 +99,14 @@ def test_settings_make_the_same_method_again(name):
 
 def test_what_is_no_grown_network_is_refused(tmp_path):
     path = save_with_header(tmp_path / "a.safetensors", {}, {"model": "mlp"})
-    with pytest.raises(GradnetError, match="holds no grown network: it has no 'growth_method'"):
+    with pytest.raises(
+        GradnetError, match="holds no grown network: it has no 'growth_method'"
+    ):
         load_grown(path)
     with pytest.raises(GradnetError, match="no growth method 'other'; there are: net2"):
         make_method("other", {})
     pickled = save_tensors(tmp_path / "b.pt", {"weight": torch.zeros(1)})
-    with pytest.raises(GradnetError, match="no whole safetensors file"):
+    with pytest.raises(GradnetError, match="not a complete safetensors file"):
         load_grown(pickled)
 
 
