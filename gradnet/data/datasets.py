@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradnet.core.files import read_npz
 from gradnet.core.plain_values import listed
+from gradnet.data.image_folder import read_image_folder
 from gradnet.errors import DamagedFileError, InvalidInputError
 
 TORCHVISION_NAMES = {
@@ -260,42 +261,16 @@ def _load_npz(path: Path) -> ImageData:
 
 def _load_folder(path: Path) -> ImageData:
     if (path / "train").is_dir() and (path / "test").is_dir():
-        x_train, y_train, classes = _read_image_folder(path / "train")
-        x_test, y_test, test_classes = _read_image_folder(path / "test")
+        x_train, y_train, classes = read_image_folder(path / "train")
+        x_test, y_test, test_classes = read_image_folder(path / "test")
         if test_classes != classes:
             odd = sorted(set(classes) ^ set(test_classes))
             raise InvalidInputError(
                 f"{path}: train and test have different class folders: {odd}"
             )
         return make_data(str(path), (x_train, y_train), (x_test, y_test), classes)
-    images, labels, classes = _read_image_folder(path)
+    images, labels, classes = read_image_folder(path)
     train, test = _split_off_test(len(images))
     return make_data(
         str(path), (images[train], labels[train]), (images[test], labels[test]), classes
     )
-
-
-def _read_image_folder(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    from gradnet.core.torchvision import import_torchvision
-
-    try:
-        folder = import_torchvision().ImageFolder(path)
-    except FileNotFoundError as error:
-        reason = str(error).splitlines()[0]
-        raise DamagedFileError(
-            f"{path} is not a folder of class folders: {reason}"
-        ) from None
-    images: list[np.ndarray] = []
-    for index, (file, _) in enumerate(folder.samples):
-        try:
-            image = np.asarray(folder[index][0].convert("RGB"))
-        except OSError as error:
-            raise DamagedFileError(f"{file} is not a readable image: {error}") from None
-        if images and image.shape != images[0].shape:
-            height, width = image.shape[:2]
-            raise InvalidInputError(
-                f"{file} is {width} x {height}, the images before it "
-                f"{images[0].shape[1]} x {images[0].shape[0]}; resize them to one size"
-            )
-        images.append(image)
-    return np.stack(images), np.asarray(folder.targets), tuple(folder.classes)
