@@ -18,7 +18,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from gradnet.checkpoints.exported_sizes import has_small_products, is_arithmetic
-from gradnet.core.archives import HARMLESS_BYTES, MAX_RATIO, check_expansion
+from gradnet.core.archives import HARMLESS_BYTES, MAX_RATIO, check_archive
 from gradnet.core.plain_values import listed, parse_json, reason_of, shown
 from gradnet.core.regular_files import regular_file
 from gradnet.errors import DamagedFileError
@@ -60,7 +60,7 @@ def load_exported(path: str | Path) -> nn.Module:
             anything else that could run code, or was exported in training mode or for
             one batch size only.
     """
-    check_expansion(regular_file(path))
+    check_archive(regular_file(path))
     data = Path(path).read_bytes()
     try:
         program = torch.export.load(_checked_copy(data))
