@@ -6,7 +6,6 @@ from names. Here the program is read as JSON, anything that could run code is re
 and torch loads a copy that holds the validated parts only.
 """
 
-import ast
 import io
 import json
 import re
@@ -18,7 +17,11 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from gradnet.core.text import reason_of
+from gradnet.checkpoints.exported_sizes import has_small_products, is_arithmetic
+from gradnet.core.archives import HARMLESS_BYTES, MAX_RATIO, check_archive
+from gradnet.core.plain_values import parse_json
+from gradnet.core.regular_files import regular_file
+from gradnet.core.text import listed, reason_of, shown
 from gradnet.errors import DamagedFileError
 
 PROGRAM = "models/model.json"
@@ -32,20 +35,6 @@ SIZE_OPERATORS = re.compile(
     r"_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge)"
     r"|torch\.sym_(max|min|not|float|int)"
 )
-SIZE_FUNCTIONS = re.compile(
-    r"Symbol|Integer|Float|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv"
-    r"|CleanDiv|IntTrueDiv|FloatTrueDiv|PowByNatural|ToFloat|Eq|Ne|Lt|Le|Gt|Ge"
-    r"|Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan"
-)
-SYMBOL = re.compile(r"[a-z]+\d+", re.ASCII)
-ARITHMETIC = (
-    ast.Expression,
-    ast.Call,
-    ast.Name,
-    ast.Load,
-    ast.keyword,
-    ast.Constant,
-) + (ast.UnaryOp, ast.USub, ast.BinOp, ast.operator)
 IDENTIFIER = re.compile(r"\w*", re.ASCII)
 DOTTED = re.compile(r"[\w.+-]*", re.ASCII)
 TRAINING_FLAGS = ("train", "training", "use_input_stats")
@@ -72,13 +61,12 @@ def load_exported(path: str | Path) -> nn.Module:
             anything else that could run code, or was exported in training mode or for
             one batch size only.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DamagedFileError(f"{path}: {error.strerror}") from None
+    check_archive(regular_file(path))
+    data = Path(path).read_bytes()
     try:
         program = torch.export.load(_checked_copy(data))
         module = program.module(check_guards=False)
+        _check_elements(module, len(data))
     except _Refusal as refusal:
         raise DamagedFileError(f"{path} is refused: {refusal}") from None
     except Exception as error:  # a damaged file fails wherever the reader is
@@ -91,6 +79,14 @@ def load_exported(path: str | Path) -> nn.Module:
     # here only the flag matters.
     del module.train, module.eval
     return module.eval()
+
+
+def _check_elements(module: nn.Module, stored: int) -> None:
+    """Refuse strides that make a few numbers look like a memory full of them."""
+    tensors = [*module.parameters(), *module.buffers()]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if size > max(HARMLESS_BYTES, MAX_RATIO * stored):
+        raise _Refusal(f"its tensors would take {size:,} bytes, it has {stored:,}")
 
 
 def _tie(module: nn.Module) -> None:
@@ -118,14 +114,16 @@ def _checked_copy(data: bytes) -> io.BytesIO:
     from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
     reader = PT2ArchiveReader(io.BytesIO(data))
-    program = json.loads(reader.read_string(PROGRAM))
+    program = parse_json(reader.read_string(PROGRAM))
     _strip(program)
     _check_values(program)
     _check_inputs(program["graph_module"])
+    if not has_small_products(program["graph_module"]["graph"]["nodes"]):
+        raise _Refusal("it multiplies sizes with each other without end")
     copy = io.BytesIO()
     with PT2ArchiveWriter(copy) as writer:
         for config_name, file_pattern in PAYLOADS.items():
-            config = json.loads(reader.read_string(config_name))
+            config = parse_json(reader.read_string(config_name))
             _check_values(config)
             writer.write_string(config_name, json.dumps(config))
             folder = config_name.rpartition("/")[0]
@@ -169,9 +167,9 @@ def _check_string(text: str, key: str) -> None:
     if key in ("target", "as_operator"):
         fine = _is_harmless_operator(text)
     elif key == "expr_str":
-        fine = _is_arithmetic(text)
+        fine = is_arithmetic(text)
     elif key in ("in_spec", "out_spec"):
-        fine = _is_plain_structure(json.loads(text)[1])
+        fine = _is_plain_structure(parse_json(text)[1])
     elif key in ("as_string", "as_strings"):
         fine = True  # an argument of an operator, used as a string
     elif key in ("name", "as_name", "forward_arg_names"):
@@ -180,8 +178,9 @@ def _check_string(text: str, key: str) -> None:
         fine = DOTTED.fullmatch(text) is not None
     if not fine:
         raise _Refusal(
-            f"{text[:80]!r} ({key or 'a name'}) could run code; only operators of ATen "
-            "and plain names are accepted"
+            f"{text[:80]!a} ({shown(key) if key else 'a name'}) could run code, or "
+            "without end; only operators of ATen, plain names and small numbers are "
+            "accepted"
         )
 
 
@@ -201,22 +200,6 @@ def _is_harmless_operator(target: str) -> bool:
     return all(argument.name != "filename" for argument in operator._schema.arguments)
 
 
-def _is_arithmetic(expression: str) -> bool:
-    """Whether it has known functions and symbols only; sympy evaluates any code."""
-    try:
-        nodes = list(ast.walk(ast.parse(expression, mode="eval")))
-    except SyntaxError:
-        return False
-    names = [node.id for node in nodes if isinstance(node, ast.Name)]
-    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
-    return (
-        all(isinstance(node, ARITHMETIC) for node in nodes)
-        and all(SIZE_FUNCTIONS.fullmatch(name) for name in names)
-        # sympy would evaluate any other string as an expression.
-        and all(SYMBOL.fullmatch(text) for text in values if isinstance(text, str))
-    )
-
-
 def _is_plain_structure(spec: dict[str, Any]) -> bool:
     """Whether it has tuples, lists and empty dicts only; others import their type."""
     kinds = (None, "builtins.tuple", "builtins.list", "builtins.dict")
@@ -233,8 +216,9 @@ def _payload_files(config: dict[str, Any], pattern: str) -> Iterator[str]:
         file = payload["path_name"]
         if payload["use_pickle"] or not re.fullmatch(pattern, file):
             raise _Refusal(
-                f"{name} is a pickled object, which could run any code when loaded; "
-                "export a model whose parameters and constants are plain tensors"
+                f"{listed([name])} is a pickled object, which could run any code when "
+                "loaded; export a model whose parameters and constants are plain "
+                "tensors"
             )
         if file not in seen:
             yield file

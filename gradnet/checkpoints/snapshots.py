@@ -1,9 +1,10 @@
 """Snapshots: base networks as they were when they first passed an accuracy level.
 
 A snapshot is one safetensors file that says in its header what made it. It is not a
-checkpoint to resume from. Networks of other origin are read by ``foreign.py``.
+checkpoint to resume from. Networks of other origin are read by ``weights.py``.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -12,19 +13,22 @@ from typing import Any
 
 from torch import nn
 
-from gradnet.checkpoints.tensor_file import (
-    load_exactly,
-    load_with_header,
-    save_with_header,
-)
-from gradnet.core.formats import Format
+from gradnet.checkpoints.bounded_build import build_from_file
+from gradnet.checkpoints.exact_weights import load_exactly
+from gradnet.checkpoints.tensor_file import load_with_header, save_with_header
+from gradnet.core.field_types import mistyped
+from gradnet.core.formats import Format, unchanged
 from gradnet.core.reproducibility import versions
+from gradnet.core.text import shown
 from gradnet.data.augmentation import Augmentation
-from gradnet.errors import GradnetError
-from gradnet.models import build_model
+from gradnet.data.splits import Splits
+from gradnet.errors import DamagedFileError
+from gradnet.models import MODELS, build_model
 
-# Format 1 has a kind and a number; the fields are those of format 0.
-FORMAT = Format("snapshot", (lambda header: header,))
+# Format 1 has a kind and a number, format 2 a checksum; the fields are those of 0.
+FORMAT = Format("snapshot", (unchanged, unchanged))
+# A package's own networks have no argument above this, and some loop up to one.
+MAX_ARGUMENT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,30 @@ class SnapshotInfo:
             fields["contrast"] = tuple(fields["contrast"])
         return Augmentation(**fields)
 
+    def check_split(self, splits: Splits, data_fingerprint: str, source: str) -> None:
+        """Refuse a split under which the network has seen what counts as unseen.
+
+        Of other data than those it was trained on, nothing can be told.
+
+        Args:
+            splits: those that GradNet, the controls or an evaluation would use.
+            data_fingerprint: of the data that they divide.
+            source: of the snapshot, for the message.
+
+        Raises:
+            DamagedFileError: the data are those of the training, the split is not.
+        """
+        if data_fingerprint != self.data_fingerprint:
+            return
+        if splits.fingerprint != self.split_fingerprint:
+            raise DamagedFileError(
+                f"{source} was trained on another split of these images (its "
+                f"fingerprint is {shown(self.split_fingerprint)}, that of split_seed "
+                f"{splits.seed} and validation_fraction {splits.validation_fraction:g} "
+                f"is {splits.fingerprint}): images that the network has seen would "
+                "count as unseen; use the snapshot as it was written"
+            )
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -94,17 +122,57 @@ def load_snapshot(path: str | Path) -> Snapshot:
     """Read a snapshot and build its network.
 
     Raises:
-        GradnetError: the file is missing, damaged, no snapshot, or does not fit the
+        DamagedFileError: the file is missing, damaged, no snapshot, or does not fit the
             model that it names.
+        InvalidInputError: there is no such model, or it takes no such arguments.
     """
     header, tensors = load_with_header(path)
-    try:
-        info = SnapshotInfo(**FORMAT.read(header, str(path)))
-        model = build_model(info.model, **info.arguments)
-    except (TypeError, RuntimeError) as error:
-        raise GradnetError(f"{path} is no snapshot: {error}") from None
+    info = _info_of(FORMAT.read(header, str(path)), str(path))
+
+    def build() -> nn.Module:
+        return build_model(info.model, **info.arguments)
+
+    model = build_from_file(build, tensors.values(), str(path), "snapshot")
     load_exactly(model, tensors, str(path))
     return Snapshot(model.eval(), info)
+
+
+def _info_of(header: Mapping[str, Any], source: str) -> SnapshotInfo:
+    """The header's fields, of the right types and in their ranges."""
+    try:
+        info = SnapshotInfo(**header)
+        fault = mistyped(info, SnapshotInfo)
+        fault = fault or mistyped(info.make_augmentation(), Augmentation)
+    except (TypeError, ValueError) as error:
+        fault = str(error).removeprefix("SnapshotInfo.__init__() ")
+    if fault is None:
+        fault = _out_of_range(info)
+    if fault is not None:
+        raise DamagedFileError(f"{source} is no snapshot: {fault}")
+    return info
+
+
+def _out_of_range(info: SnapshotInfo) -> str | None:
+    ranges = {
+        "validation_fraction": 0 < info.validation_fraction < 1,
+        "level": 0 <= info.level <= 1,
+        "validation_accuracy": 0 <= info.validation_accuracy <= 1,
+        "step": info.step >= 0,
+    }
+    for name, is_inside in ranges.items():
+        if not is_inside:
+            return f"{name} is {shown(getattr(info, name))}, out of its range"
+    augmentation = info.make_augmentation()
+    low, high = augmentation.contrast or (0, 0)
+    if not 0 <= low <= high < math.inf or (augmentation.crop or 1) < 1:
+        return f"augmentation is {shown(dict(info.augmentation))}, out of its range"
+    factory = MODELS.find(info.model)
+    if getattr(factory, "__module__", "").startswith("gradnet."):
+        for name, value in info.arguments.items():
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and not abs(number) <= MAX_ARGUMENT:
+                    return f"{name} is {shown(value)}, more than any network has"
+    return None
 
 
 def list_snapshots(folder: str | Path) -> dict[float, Path]:

@@ -15,14 +15,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from gradnet.checkpoints.tensor_file import load_exactly
+from gradnet.checkpoints.exact_weights import load_exactly
+from gradnet.checkpoints.tensor_file import read_safetensors
 from gradnet.core.files import load_tensors, read_npz
-from gradnet.core.text import reason_of
+from gradnet.core.regular_files import regular_file
+from gradnet.core.text import listed, reason_of
 from gradnet.errors import DamagedFileError
 
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
@@ -63,11 +63,9 @@ def load_weights(
         >>> torch.equal(fresh.weight, trained.weight)
         True
     """
-    suffix = Path(path).suffix
-    if not Path(path).is_file():
-        raise DamagedFileError(f"{path}: no such file")
+    suffix = regular_file(path).suffix
     if suffix == ".safetensors":
-        tensors = _read_safetensors(path)
+        tensors = read_safetensors(path)[1]
     elif suffix in TORCH_SUFFIXES:
         tensors = _read_state_dict(path)
     elif suffix == ".npz" or zipfile.is_zipfile(path):
@@ -80,24 +78,13 @@ def load_weights(
     load_exactly(model, _strip_prefix(tensors, model), str(path))
 
 
-def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except SafetensorError as error:
-        raise DamagedFileError(
-            f"{path} is not a complete safetensors file ({error}); was it "
-            "copied in full?"
-        ) from None
-
-
 def _read_state_dict(path: str | Path) -> dict[str, Tensor]:
     found = load_tensors(path)
     while isinstance(found, Mapping) and not _is_state_dict(found):
         inner = [key for key in NESTING_KEYS if isinstance(found.get(key), Mapping)]
         if not inner:
             raise DamagedFileError(
-                f"{path} holds no state dict; its keys are: "
-                + ", ".join(str(key) for key in found)
+                f"{path} holds no state dict; its keys are: " + listed(found)
             )
         found = found[inner[0]]
     if not isinstance(found, Mapping):
@@ -136,7 +123,7 @@ def _read_chainer(path: str | Path, names: Mapping[str, str]) -> dict[str, Tenso
             tensors[f"{names.get(link, link)}.{kind}"] = torch.from_numpy(array)
         except (TypeError, ValueError) as error:
             raise DamagedFileError(
-                f"{path}: {key} cannot be read: {reason_of(error)}"
+                f"{path}: {listed([key])} cannot be read: {reason_of(error)}"
             ) from None
     return tensors
 
@@ -147,8 +134,8 @@ def _parse_chainer_key(key: str, path: str) -> tuple[str, str]:
     )
     if match is None:
         raise DamagedFileError(
-            f"{path}: {key} is not a weight of a Chainer model; keys look like "
-            f"{CHAINER_MODEL}predictor/c0/W"
+            f"{path}: {listed([key])} is not a weight of a Chainer model; keys look "
+            f"like {CHAINER_MODEL}predictor/c0/W"
         )
     kind = "weight" if match["kind"] == "W" else "bias"
     return match["link"].replace("/", "."), kind

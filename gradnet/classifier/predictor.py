@@ -2,19 +2,17 @@
 
 import functools
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gradnet.checkpoints.bounded_build import build_from_file
+from gradnet.checkpoints.exact_weights import load_exactly
 from gradnet.checkpoints.fingerprint import weights_fingerprint
-from gradnet.checkpoints.tensor_file import (
-    load_exactly,
-    load_with_header,
-    save_with_header,
-)
+from gradnet.checkpoints.tensor_file import load_with_header, save_with_header
 from gradnet.classifier.features import Features
 from gradnet.classifier.network import GradNet
 from gradnet.classifier.recipes import Recipe
@@ -23,14 +21,23 @@ from gradnet.classifier.tangent import (
     logits_and_scores,
     tangent_weights,
 )
-from gradnet.core.formats import Format
+from gradnet.core.field_types import mistyped
+from gradnet.core.formats import Format, unchanged
 from gradnet.core.reproducibility import isolated_randomness, versions
+from gradnet.core.text import shown
 from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.layout import BlockLayout
 
-# Format 1 added the number; the fields are those of format 0.
-FORMAT = Format("gradnet", (lambda header: header,))
+# Format 1 has a number, format 2 a checksum; the fields are those of format 0.
+FORMAT = Format("gradnet", (unchanged, unchanged))
+HEADER_FIELDS = {
+    "base": str,
+    "recipe": Mapping[str, Any],
+    "num_classes": int,
+    "layout": Mapping[str, Any] | None,
+    "versions": Mapping[str, str],
+}
 
 
 class GradNetPredictor:
@@ -228,23 +235,40 @@ class GradNetPredictor:
                 f"{path} holds no GradNet; was a base snapshot meant?"
             )
         header = FORMAT.read(header, str(path))
-        for name in ("base", "recipe", "num_classes"):
-            if name not in header:
-                raise DamagedFileError(
-                    f"{path} has a damaged header: no {name!r} in it"
-                )
+        recipe = _recipe_of(header, str(path))
         if header["base"] != weights_fingerprint(base):
             raise InvalidInputError(
                 f"{path} was read from another base network (its weights have the "
-                f"fingerprint {header['base']}, these {weights_fingerprint(base)})"
+                f"fingerprint {shown(header['base'])}, these "
+                f"{weights_fingerprint(base)})"
             )
-        recipe = Recipe.from_dict(header["recipe"])
-        predictor = cls(base, recipe, header["num_classes"])
-        network = _below(tensors, "network/")
-        load_exactly(predictor.network, network, str(path))
+
+        def build() -> GradNetPredictor:
+            return cls(base, recipe, header["num_classes"])
+
+        predictor = build_from_file(build, tensors.values(), str(path), "GradNet")
+        load_exactly(predictor.network, _below(tensors, "network/"), str(path))
         predictor.features.load_state_dict(_below(tensors, "features/"))
         predictor.about = header
         return predictor
+
+
+def _recipe_of(header: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe in a header whose fields have the right types.
+
+    Raises:
+        DamagedFileError: one is missing, or of another type.
+    """
+    for name, kind in HEADER_FIELDS.items():
+        is_optional = name in ("layout", "versions")
+        if name not in header and not is_optional:
+            raise DamagedFileError(f"{source} has a damaged header: no {name!r} in it")
+        if name in header and (fault := mistyped(header[name], kind, name)):
+            raise DamagedFileError(f"{source} has a damaged header: {fault}")
+    recipe = Recipe.from_dict(header["recipe"])
+    if fault := mistyped(recipe, Recipe):
+        raise DamagedFileError(f"{source} has a damaged header: recipe.{fault}")
+    return recipe
 
 
 def _outputs_of(predictor: GradNetPredictor, x: Tensor, part: slice) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.core.reproducibility import make_generator
 from gradnet.data.problem import EvaluationSamples, Samples
+from gradnet.errors import DamagedFileError
 from gradnet.store.dataset import shard_order
 from gradnet.store.reader import GradientStore
 from gradnet.training.supervised import Batches, augmented_batch
@@ -281,7 +282,15 @@ def split_store(
 
     Returns:
         Positions of the training samples and of the validation samples, ascending.
+
+    Raises:
+        DamagedFileError: shards are missing.
     """
+    if store.missing:
+        raise DamagedFileError(
+            f"{store.location} is not finished: {len(store.missing)} shards are "
+            "missing; run again what wrote it"
+        )
     order = torch.randperm(
         store.num_samples, generator=make_generator("stored samples", seed)
     )

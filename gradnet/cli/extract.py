@@ -26,11 +26,13 @@ class Extract(ExtractionSettings, NetworkSettings):
         out: the store: a folder, or a URL that fsspec knows, such as s3://bucket/store.
         writer: i/n shares the work among n runs, of which this one is number i, from 1.
         plan_only: print the size of the store, and write nothing.
+        no_verify: do not read finished shards again to compare their checksums.
     """
 
     out: PathText
     writer: PathText = "1/1"
     plan_only: bool = False
+    no_verify: bool = False
 
     def run(self, config: str) -> None:
         """Print the size of the store, and write it."""
@@ -57,7 +59,12 @@ class Extract(ExtractionSettings, NetworkSettings):
             return
         with progress("gradients", found.samples, "samples") as advance:
             write_store(
-                self.out, plan, extraction.rows, shards=shards, on_progress=advance
+                self.out,
+                plan,
+                extraction.rows,
+                shards=shards,
+                on_progress=advance,
+                verify=not self.no_verify,
             )
         print(self.out)
 

@@ -139,14 +139,16 @@ def problem_of(snapshot: Snapshot, settings: DataSettings) -> Problem:
             ),
         )
     )
-    wanted = (info.arguments["in_channels"], info.arguments["image_size"])
+    names = ("in_channels", "image_size", "num_classes")
+    *wanted, classes = (info.arguments.get(name, "unstated") for name in names)
     found = problem.input_shape[:2]
-    if found != wanted or info.arguments["num_classes"] != problem.data.num_classes:
+    if list(found) != wanted or classes != problem.data.num_classes:
         raise GradnetError(
             f"{problem.data.name} does not fit the snapshot: it takes {wanted[0]} "
-            f"channels, {wanted[1]} pixels, {info.arguments['num_classes']} classes; "
+            f"channels, {wanted[1]} pixels, {classes} classes; "
             f"the data have {found[0]}, {found[1]} and {problem.data.num_classes}"
         )
+    info.check_split(problem.splits, problem.data.fingerprint, "the snapshot")
     if problem.data.fingerprint != info.data_fingerprint:
         logger.warning(
             "the snapshot was trained on other data than these (%s): its training "

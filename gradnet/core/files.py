@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import pickle
 import pickletools
@@ -17,8 +18,26 @@ import torch
 from numpy.lib.npyio import NpzFile
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
+from gradnet.core.archives import check_archive
+from gradnet.core.pickle_bombs import check_tuples
+from gradnet.core.plain_values import check_plain, read_json
+from gradnet.core.regular_files import regular_file
 from gradnet.core.text import one_line, reason_of
 from gradnet.errors import DamagedFileError
+
+__all__ = [
+    "load_tensors",
+    "read_json",
+    "read_npz",
+    "save_figure",
+    "save_tensors",
+    "sha256",
+    "write_atomically",
+    "write_json",
+    "write_text",
+]
+
+logger = logging.getLogger("gradnet")
 
 MAX_NAMES = 5
 LONGEST_NAME = 80
@@ -146,20 +165,6 @@ def write_json(path: str | Path, value: object) -> Path:
     return write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DamagedFileError: the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path}: no such file") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or too deep
-        raise DamagedFileError(f"{path}: not a JSON file ({error})") from None
-
-
 def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> Path:
     """Write a figure of matplotlib as PNG, atomically."""
     return write_atomically(
@@ -168,8 +173,12 @@ def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> Path:
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        DamagedFileError: it is missing or no regular file.
+    """
+    with regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -185,10 +194,12 @@ def load_tensors(path: str | Path) -> Any:
         DamagedFileError: it is missing, damaged, or holds pickled objects, which could
             run any code when loaded; the message names what they would have imported.
     """
+    check_archive(regular_file(path))
+    check_tuples(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path}: no such file") from None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        check_plain(state)
+        return state
     except pickle.UnpicklingError as error:
         names = _pickled_names(path)
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
@@ -247,11 +258,8 @@ def read_npz(
     Raises:
         DamagedFileError: the file is missing or damaged, or an array is of objects.
     """
-    try:
-        stream = Path(path).open("rb")
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path}: no such file") from None
-    with stream:
+    check_archive(regular_file(path), checksums=False)  # numpy compares them
+    with Path(path).open("rb") as stream:
         try:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, NpzFile):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gradnet.core.text import listed, reason_of, shown
 from gradnet.errors import DamagedFileError, NewerFormatError
 
 Values = dict[str, Any]
@@ -61,18 +62,33 @@ class Format:
             )
         kind, number = values.get("kind", self.kind), values.get("format", 0)
         if kind != self.kind:
-            raise DamagedFileError(f"{source} holds a {kind}, not a {self.kind}")
-        if not isinstance(number, int) or number < 0:
-            raise DamagedFileError(f"{source} is damaged: its format is {number!r}")
+            raise DamagedFileError(
+                f"{source} holds a {listed([kind])}, not a {self.kind}"
+            )
+        if type(number) is not int or not 0 <= number < 10**6:
+            raise DamagedFileError(
+                f"{source} is damaged: its format is {shown(number)}"
+            )
         if number > self.number:
             raise NewerFormatError(
                 f"{source} was written by a newer gradnet: it has format {number} of a "
                 f"{self.kind}, this one reads up to {self.number}; upgrade gradnet"
             )
         found = {k: v for k, v in values.items() if k not in ("kind", "format")}
-        for upgrade in self.upgrades[number:]:
-            found = upgrade(found)
+        try:
+            for upgrade in self.upgrades[number:]:
+                found = upgrade(found)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedFileError(
+                f"{source} holds no whole {self.kind} of format {number}: "
+                f"{type(error).__name__}: {reason_of(error)}"
+            ) from None
         return found
+
+
+def unchanged(values: Values) -> Values:
+    """The upgrade to a format that differs in what stands beside the values."""
+    return values
 
 
 def rename_limits(value: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 
 from gradnet.core.files import remove_stale_parts, write_atomically
 from gradnet.core.locks import LockedFile
+from gradnet.core.plain_values import parse_json
+from gradnet.core.regular_files import regular_file
 
 logger = logging.getLogger("gradnet")
 
@@ -33,7 +35,11 @@ class JsonLines:
         self._reported: set[bytes] = set()
 
     def read(self) -> list[Record]:
-        """All records, oldest first."""
+        """All records, oldest first.
+
+        Raises:
+            DamagedFileError: the path is no regular file.
+        """
         return [record for _, record in self._lines() if record is not None]
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -109,14 +115,14 @@ class JsonLines:
         """The complete lines with their records; None for a damaged one."""
         if not self.path.exists():
             return []
-        whole = self.path.read_bytes().split(b"\n")[:-1]
+        whole = regular_file(self.path).read_bytes().split(b"\n")[:-1]
         found = []
         for number, line in enumerate(whole, start=1):
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 if not isinstance(record, dict):
                     raise ValueError("no JSON object")
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 record = None
                 self._report(number, line, error)
             found.append((line + b"\n", record))

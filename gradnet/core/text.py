@@ -6,7 +6,10 @@ goes through one of these functions before it is shown.
 """
 
 import re
+import reprlib
+from collections.abc import Iterable
 
+MAX_REASON, MAX_MESSAGE = 300, 2000  # characters
 # Sentences of other libraries that no message of ours repeats.
 _UNSAFE_ADVICE = re.compile(
     r"weights_only|allow_pickle|pickle\.loads?\b|\btrust|\bunsafe", re.IGNORECASE
@@ -77,7 +80,31 @@ def reason_of(error: BaseException, whole: bool = False) -> str:
     text = _NUMPY_REFUSAL.sub("", " ".join(" ".join(lines).split()))
     sentences = re.split(r"(?<=[.!?;]) +", text)
     kept = [s for s in sentences if not _UNSAFE_ADVICE.search(s)]
-    return one_line(" ".join(kept)) or type(error).__name__
+    limit = MAX_MESSAGE if whole else MAX_REASON
+    return one_line(" ".join(kept))[:limit] or type(error).__name__
+
+
+def shown(value: object) -> str:
+    """A value for a message: in one line, printable and short.
+
+    Example:
+        >>> shown(list(range(1000)))
+        '[0, 1, 2, 3, 4, 5, ...]'
+    """
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a number of more than 40 digits"  # which Python may refuse to print
+    return one_line(reprlib.repr(value))
+
+
+def listed(names: Iterable[object], max_names: int = 20) -> str:
+    """Names for a message, separated by commas; odd ones as :func:`shown` has them."""
+    names = list(names)
+    found = [
+        name if isinstance(name, str) and name.isprintable() else shown(name)
+        for name in names[:max_names]
+    ]
+    more = len(names) - max_names
+    return ", ".join(found) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _escape(character: str) -> str:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gradnet.core.files import read_npz
-from gradnet.core.text import reason_of
+from gradnet.core.text import listed, reason_of
+from gradnet.data.image_folder import read_image_folder
 from gradnet.errors import DamagedFileError, InvalidInputError
 
 TORCHVISION_NAMES = {
@@ -178,7 +179,12 @@ def _as_images(name: str, images: np.ndarray) -> Tensor:
             )
         scale = 255 if images.max() <= 1 else 1
         images = np.rint(images * scale)
-    if images.dtype.kind not in "fiu" or images.min() < 0 or images.max() > 255:
+    if images.dtype.kind not in "fiu":
+        raise InvalidInputError(
+            f"{name} has the type {images.dtype}; pixels are bytes, or floats from 0 "
+            "to 1"
+        )
+    if images.min() < 0 or images.max() > 255:
         raise InvalidInputError(
             f"{name} ({images.dtype}) has values outside 0..255; give bytes, or floats "
             "from 0 to 1"
@@ -249,7 +255,7 @@ def _load_npz(path: Path) -> ImageData:
     def select(keys: list[str]) -> tuple[str, ...]:
         if missing := [key for key in wanted if key not in keys]:
             raise DamagedFileError(
-                f"{path} has no {', '.join(missing)}; it has {', '.join(keys)}"
+                f"{path} has no {', '.join(missing)}; it has {listed(keys)}"
             )
         return wanted
 
@@ -259,43 +265,16 @@ def _load_npz(path: Path) -> ImageData:
 
 def _load_folder(path: Path) -> ImageData:
     if (path / "train").is_dir() and (path / "test").is_dir():
-        x_train, y_train, classes = _read_image_folder(path / "train")
-        x_test, y_test, test_classes = _read_image_folder(path / "test")
+        x_train, y_train, classes = read_image_folder(path / "train")
+        x_test, y_test, test_classes = read_image_folder(path / "test")
         if test_classes != classes:
             odd = sorted(set(classes) ^ set(test_classes))
             raise InvalidInputError(
                 f"{path}: train and test have different class folders: {odd}"
             )
         return make_data(str(path), (x_train, y_train), (x_test, y_test), classes)
-    images, labels, classes = _read_image_folder(path)
+    images, labels, classes = read_image_folder(path)
     train, test = _split_off_test(len(images))
     return make_data(
         str(path), (images[train], labels[train]), (images[test], labels[test]), classes
     )
-
-
-def _read_image_folder(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    from gradnet.core.torchvision import import_torchvision
-
-    try:
-        folder = import_torchvision().ImageFolder(path)
-    except FileNotFoundError as error:
-        raise DamagedFileError(
-            f"{path} is not a folder of class folders: {reason_of(error)}"
-        ) from None
-    images: list[np.ndarray] = []
-    for index, (file, _) in enumerate(folder.samples):
-        try:
-            image = np.asarray(folder[index][0].convert("RGB"))
-        except OSError as error:
-            raise DamagedFileError(
-                f"{file} is not a readable image: {reason_of(error)}"
-            ) from None
-        if images and image.shape != images[0].shape:
-            height, width = image.shape[:2]
-            raise InvalidInputError(
-                f"{file} is {width} x {height}, the images before it "
-                f"{images[0].shape[1]} x {images[0].shape[0]}; resize them to one size"
-            )
-        images.append(image)
-    return np.stack(images), np.asarray(folder.targets), tuple(folder.classes)

@@ -120,7 +120,11 @@ class Study:
     def _run(self) -> list[Row]:
         for seed in self.settings.seeds:
             for level, path in self.train_base(seed).items():
-                base = load_snapshot(path).model.to(self.device)
+                snapshot = load_snapshot(path)
+                snapshot.info.check_split(
+                    self.problem.splits, self.problem.data.fingerprint, str(path)
+                )
+                base = snapshot.model.to(self.device)
                 self.evaluate_base(seed, level, base)
                 samples_seen = [
                     self.fit(seed, level, base, name, recipe)

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from gradnet.checkpoints.exact_weights import FLOATS
+from gradnet.core.field_types import mistyped
+from gradnet.core.text import reason_of, shown
 from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.models import cascade, cnn, convnet, mlp, progressive, resnet
 from gradnet.surgery.masks import masks_of, with_masks
@@ -24,6 +27,8 @@ _MODULES = (cascade, cnn, convnet, mlp, progressive, resnet)
 # Attributes that every module has: hooks, flags, tables of parameters and children.
 _OF_ALL_MODULES = set(vars(nn.Module()))
 MAX_DEPTH = 50
+# Of weights, of counts, and of masks.
+DTYPES = {*FLOATS, torch.int64, torch.bool}
 
 
 def _layers() -> dict[str, type[nn.Module]]:
@@ -111,7 +116,7 @@ def build_architecture(
         OverflowError,
     ) as error:
         raise DamagedFileError(
-            f"the description of the architecture is damaged: {error}"
+            f"the description of the architecture is damaged: {reason_of(error)}"
         ) from None
 
 
@@ -155,7 +160,11 @@ def _count_elements(description: Mapping[str, Any], depth: int) -> int:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
     tensors = [*description["parameters"].values(), *description["buffers"].values()]
     children = [c for c in description["children"].values() if c is not None]
-    return sum(math.prod(shape[1]) for shape in tensors if shape is not None) + sum(
+    shapes = [tensor[1] for tensor in tensors if tensor is not None]
+    for shape in shapes:
+        if mistyped(shape, list[int]) or min(shape, default=0) < 0:
+            raise ValueError(f"it has a tensor of shape {shown(shape)}")
+    return sum(map(math.prod, shapes)) + sum(
         _count_elements(child, depth + 1) for child in children
     )
 
@@ -191,9 +200,9 @@ def _shape(tensor: Tensor | None) -> list[Any] | None:
 def _empty(shape: list[Any] | None) -> Tensor | None:
     if shape is None:
         return None
-    dtype = getattr(torch, shape[0])
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"no dtype {shape[0]!r}")
+    dtype = getattr(torch, shape[0], None)
+    if dtype not in DTYPES:
+        raise ValueError(f"a grown network has no tensors of type {shown(shape[0])}")
     return torch.zeros(shape[1], dtype=dtype)
 
 

@@ -1,6 +1,7 @@
 """Files of grown networks: their weights and their architecture."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradnet.checkpoints.tensor_file import (
-    load_exactly,
-    load_with_header,
-    save_with_header,
-)
-from gradnet.core.formats import Format, rename_limits
+from gradnet.checkpoints.bounded_build import build_from_file
+from gradnet.checkpoints.exact_weights import load_exactly
+from gradnet.checkpoints.tensor_file import load_with_header, save_with_header
+from gradnet.core.field_types import mistyped
+from gradnet.core.formats import Format, rename_limits, unchanged
 from gradnet.core.reproducibility import make_generator, versions
 from gradnet.core.settings import to_plain
+from gradnet.core.text import shown
 from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.growth import GROWTH
 from gradnet.growth.architecture import build_architecture, describe_architecture
@@ -28,6 +29,24 @@ from gradnet.models import MODELS
 from gradnet.training.loop import TrainingSettings
 
 logger = logging.getLogger("gradnet")
+
+HEADER_FIELDS = {
+    "growth_method": str,
+    "settings": Mapping[str, Any],
+    "architecture": Mapping[str, Any] | None,
+    "stage": int,
+    "choices": list[str | None],
+    "seed": int,
+    "input_shape": tuple[int, int, int],
+    "num_classes": int,
+    "start": Mapping[str, Any] | None,
+    "problem": Mapping[str, Any] | None,
+    "versions": Mapping[str, str],
+}
+OPTIONAL_FIELDS = ("architecture", "start", "problem", "versions")
+# Of one image, in numbers; a probe of 64 such is made where edits are made again.
+MAX_INPUT = 3 * 1024 * 1024
+MAX_STAGES = 100_000
 
 
 @dataclass(frozen=True)
@@ -169,17 +188,45 @@ def read_grown(path: str | Path, model: str | None = None) -> GrownNetwork:
     """
     stored, tensors = load_with_header(path)
     header = FORMAT.read(stored, str(path))
-    try:
-        _check_origin(header, model)
-        # Masks and buffers that are not saved are no larger than the saved tensors.
-        elements = 3 * sum(tensor.numel() for tensor in tensors.values())
-        network = _network_of(header, model, elements)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedFileError(
-            f"{path} is not a file of a grown network: {error!r}"
-        ) from None
+    _check_header(header, str(path))
+    _check_origin(header, model)
+    # Masks and buffers that are not saved are no larger than the saved tensors.
+    elements = 3 * sum(tensor.numel() for tensor in tensors.values())
+
+    def build() -> nn.Module:
+        return _network_of(header, model, elements)
+
+    network = build_from_file(build, tensors.values(), str(path), "grown network")
     load_exactly(network, tensors, str(path))
     return GrownNetwork(network.eval(), header)
+
+
+def _check_header(header: Mapping[str, Any], source: str) -> None:
+    """Check types and ranges of the fields, and of those of the network before.
+
+    Raises:
+        DamagedFileError: names the first field that is missing or out of order.
+    """
+    fault = None
+    for name, kind in HEADER_FIELDS.items():
+        if name in header:
+            fault = fault or mistyped(header[name], kind, name)
+        elif name not in OPTIONAL_FIELDS:
+            fault = fault or f"it has no {name!r}"
+    if fault is None:
+        shape, stage = header["input_shape"], header["stage"]
+        if min(shape) < 1 or math.prod(shape) > MAX_INPUT:
+            fault = f"input_shape is {shown(shape)}, out of its range"
+        elif not 0 <= stage <= MAX_STAGES:
+            fault = f"stage is {stage}, out of its range"
+        elif header["choices"] and len(header["choices"]) < stage:
+            fault = f"{len(header['choices'])} choices are given for {stage} stages"
+        elif header["num_classes"] < 1:
+            fault = f"num_classes is {header['num_classes']}, out of its range"
+    if fault is not None:
+        raise DamagedFileError(f"{source} holds no grown network: {fault}")
+    if header.get("start") is not None:
+        _check_header(header["start"], f"{source}, what it started from,")
 
 
 def _upgrade_0(header: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +237,8 @@ def _upgrade_0(header: dict[str, Any]) -> dict[str, Any]:
     return {**rename_limits(header), "architecture": None}
 
 
-FORMAT = Format("grown network", (_upgrade_0,))
+# Format 2 has a checksum.
+FORMAT = Format("grown network", (_upgrade_0, unchanged))
 
 
 def _architecture_of(model: nn.Module) -> dict[str, Any] | None:
@@ -209,6 +257,8 @@ def _network_of(
     if header.get("architecture") is not None:
         return build_architecture(header["architecture"], elements)
     method = make_method(header["growth_method"], header["settings"])
+    if fault := mistyped(method, type(method)):
+        raise DamagedFileError(f"it grew with settings of wrong types: {fault}")
     if isinstance(method, NamedNetwork):
         _check_model(method.model, model)
         # Its weights come from the file.

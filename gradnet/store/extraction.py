@@ -100,8 +100,7 @@ class Extraction:
             max_memory=settings.max_memory,
             dtype=dtype,
         )
-        with torch.no_grad():
-            self.num_logits = network(self._images(slice(0, 1))).shape[-1]
+        self.num_logits = self._count_logits()
         self._random_labels = torch.randint(
             self.num_logits,
             (len(inputs.images), 1),
@@ -118,6 +117,24 @@ class Extraction:
             fingerprint=self._fingerprint(network_name),
             shard_bytes=parse_bytes(settings.shard_size),
         )
+
+    def _count_logits(self) -> int:
+        """``K``, once images, labels and logits are of types that are not cast."""
+        for name, wanted in (("images", torch.uint8), ("targets", torch.int64)):
+            found = getattr(self.inputs, name).dtype
+            if found != wanted:
+                raise InvalidInputError(
+                    f"{name} are {found}; they must be {wanted}, and are not cast"
+                )
+        with torch.no_grad():
+            logits = self.network(self._images(slice(0, 1)))
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+            raise InvalidInputError(
+                f"the network returns {kind}; gradients are of real logits (N, K)"
+            )
+        count: int = logits.shape[-1]
+        return count
 
     def rows(self, start: int, stop: int) -> Iterator[dict[str, Tensor]]:
         """The rows of samples ``start`` to ``stop``, a chunk at a time.

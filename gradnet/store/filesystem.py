@@ -9,7 +9,9 @@ from typing import BinaryIO, Protocol
 
 from gradnet.core.files import write_atomically
 from gradnet.core.locks import LockedFile
-from gradnet.errors import GradnetError, InvalidInputError
+from gradnet.core.plain_values import MAX_JSON_BYTES
+from gradnet.core.regular_files import regular_file
+from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
 
 Bytes = bytes | memoryview
 BUSY = (
@@ -30,7 +32,11 @@ class Location(Protocol):
         """Whether the file is there."""
 
     def read(self, name: str) -> bytes:
-        """The content of a file."""
+        """The content of a file that is small, such as a manifest.
+
+        Raises:
+            DamagedFileError: it is too large.
+        """
 
     def write(self, name: str, parts: Sequence[Bytes]) -> None:
         """Write a file, the concatenation of these parts, atomically.
@@ -82,7 +88,7 @@ class LocalFolder:
         """See :class:`Location`."""
         try:
             with os.scandir(self.path) as entries:
-                return {e.name: e.stat().st_size for e in entries if e.is_file()}
+                return {e.name: e.stat().st_size for e in entries if _is_file(e)}
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -94,7 +100,9 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes:
         """See :class:`Location`."""
-        return (self.path / name).read_bytes()
+        path = regular_file(self.path / name)
+        _check_read(str(path), path.stat().st_size)
+        return path.read_bytes()
 
     def write(self, name: str, parts: Sequence[Bytes]) -> None:
         """See :class:`Location`; flushed to the disk when this returns."""
@@ -170,7 +178,9 @@ class UrlFolder:
 
     def read(self, name: str) -> bytes:
         """See :class:`Location`."""
-        data: bytes = self._system.cat_file(f"{self._path}/{name}")
+        path = f"{self._path}/{name}"
+        _check_read(path, self._system.size(path) or 0)
+        data: bytes = self._system.cat_file(path)
         return data
 
     def write(self, name: str, parts: Sequence[Bytes]) -> None:
@@ -202,6 +212,21 @@ class UrlFolder:
     def free_bytes(self) -> int | None:
         """See :class:`Location`."""
         return None
+
+
+def _check_read(path: str, size: int) -> None:
+    """Refuse to read into memory what is too large for a manifest."""
+    if size > MAX_JSON_BYTES:
+        raise DamagedFileError(
+            f"{path} has {size:,} bytes; a manifest has at most {MAX_JSON_BYTES:,}"
+        )
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # symbolic links in a circle
+        return False
 
 
 @contextmanager

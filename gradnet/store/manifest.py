@@ -15,12 +15,19 @@ from typing import Any
 
 import torch
 
+from gradnet.core.field_types import mistyped
+from gradnet.core.plain_values import parse_json
 from gradnet.core.settings import first_difference
+from gradnet.core.text import reason_of, shown
 from gradnet.errors import DamagedFileError, InvalidInputError
 
 MANIFEST = "manifest.json"
 VERSION = 1
 MAX_SHARD_BYTES = 512_000_000
+MAX_SHARDS = 1_000_000
+# Of samples, labels, logits or coordinates: no store is larger, and a manifest that
+# says so is damaged.
+MAX_COUNT = 10**12
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float32, torch.bfloat16, torch.float16)
@@ -66,17 +73,30 @@ class StorePlan:
         sizes = {f"block {name}": size for name, size in self.blocks.items()}
         counts = ("num_samples", "labels_per_sample", "num_logits")
         for name, count in ({n: getattr(self, n) for n in counts} | sizes).items():
-            if count < 1:
-                raise InvalidInputError(f"{name} is {count}; a store needs at least 1")
+            if not isinstance(count, int) or not 1 <= count <= MAX_COUNT:
+                raise InvalidInputError(
+                    f"{name} is {shown(count)}; a store needs at least 1, at most "
+                    f"{MAX_COUNT:,}"
+                )
         if not self.blocks:
             raise InvalidInputError("a store needs at least one block")
         if self.dtype not in DTYPES.values():
             raise InvalidInputError(
                 f"a store cannot hold {self.dtype}; choose {', '.join(DTYPES)}"
             )
-        if not 1 <= self.shard_bytes <= MAX_SHARD_BYTES:
+        if (
+            not isinstance(self.shard_bytes, int)
+            or not 1 <= self.shard_bytes <= MAX_SHARD_BYTES
+        ):
             raise InvalidInputError(
-                f"shard_bytes is {self.shard_bytes}; choose 1 to {MAX_SHARD_BYTES}"
+                f"shard_bytes is {shown(self.shard_bytes)}; choose 1 to "
+                f"{MAX_SHARD_BYTES}"
+            )
+        if self.num_shards > MAX_SHARDS:
+            raise InvalidInputError(
+                f"{self.num_samples:,} samples make {self.num_shards:,} shards of "
+                f"{self.shard_bytes:,} bytes; choose larger ones, at most "
+                f"{MAX_SHARDS:,} of them"
             )
         try:
             json.dumps(self.fingerprint, allow_nan=False)
@@ -124,7 +144,7 @@ class StorePlan:
     @property
     def num_shards(self) -> int:
         """How many shards the complete store has."""
-        return math.ceil(self.num_samples / self.samples_per_shard)
+        return -(-self.num_samples // self.samples_per_shard)
 
     def shard_samples(self, number: int) -> range:
         """The samples of a shard."""
@@ -181,16 +201,21 @@ class StorePlan:
             DamagedFileError: it cannot be parsed, or has another format version.
         """
         try:
-            values = json.loads(manifest)
+            values = parse_json(manifest)
             version = values.pop("version")
-            if version == VERSION:
-                return cls(**values | {"dtype": DTYPES[values["dtype"]]})
+            if type(version) is int and version == VERSION:
+                plan = cls(**values | {"dtype": DTYPES[values["dtype"]]})
+                if fault := mistyped(plan, cls):
+                    raise ValueError(fault)
+                return plan
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedFileError(
-                f"{location} has no readable {MANIFEST} of a gradient store: {error!r}"
+                f"{location} has no readable {MANIFEST} of a gradient store: "
+                f"{type(error).__name__}: {reason_of(error)}"
             ) from None
         raise DamagedFileError(
-            f"{location} is a store of version {version}; this gradnet reads {VERSION}"
+            f"{location} is a store of version {shown(version)}; this gradnet reads "
+            f"{VERSION}"
         )
 
     def check_compatible(self, stored: "StorePlan", location: str) -> None:

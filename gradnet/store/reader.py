@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradnet.errors import DamagedFileError, InvalidInputError
+from gradnet.store.checking import check_once, verify_shard
 from gradnet.store.filesystem import open_location
 from gradnet.store.manifest import MANIFEST, StorePlan
 from gradnet.store.shard import Shard, check_size, open_shard, shard_name
@@ -25,6 +26,8 @@ class GradientStore:
     Args:
         location: a folder, or a URL that fsspec knows.
         partial: open it even if shards are missing; reading those raises.
+        verify: compare each shard with its checksum when it is first used in this
+            process, which reads all of it once; False trusts the files.
 
     Raises:
         DamagedFileError: there is no store, shards are missing, or one is truncated.
@@ -53,9 +56,11 @@ class GradientStore:
         (tensor([1]), tensor([[1., 1., 1., 1.]]))
     """
 
-    def __init__(self, location: str, partial: bool = False) -> None:
+    def __init__(
+        self, location: str, partial: bool = False, verify: bool = True
+    ) -> None:
         self.location = location
-        self._partial = partial
+        self._partial, self._verify = partial, verify
         self._files = open_location(location)
         sizes = self._files.sizes()
         if MANIFEST not in sizes:
@@ -80,7 +85,7 @@ class GradientStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes of a DataLoader open the files themselves.
-        return GradientStore, (self.location, self._partial)
+        return GradientStore, (self.location, self._partial, self._verify)
 
     @property
     def blocks(self) -> Mapping[str, int]:
@@ -113,7 +118,7 @@ class GradientStore:
         stop: int | None = None,
         blocks: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
-        """Rows ``start`` to ``stop``, copied; checksums are not compared.
+        """Rows ``start`` to ``stop``, copied.
 
         Args:
             start: the first row.
@@ -194,7 +199,7 @@ class GradientStore:
 
         Args:
             blocks: as for :meth:`read`.
-            verify: compare each shard with its checksum, which reads all of it.
+            verify: as for the store; False trusts the files that this call reads.
 
         Yields:
             What :meth:`read` returns.
@@ -204,9 +209,7 @@ class GradientStore:
         """
         names = self._tensor_names(blocks)
         for number in self.present:
-            shard = self._open_shard(number)
-            if verify:
-                shard.verify()
+            shard = self._open_shard(number, verify=verify and self._verify)
             yield {name: shard.tensors[name] for name in names}
 
     @property
@@ -216,22 +219,24 @@ class GradientStore:
         return [n for n in range(self.plan.num_shards) if n not in missing]
 
     def verify(self) -> None:
-        """Read everything and compare it with the checksums.
+        """Read everything and compare it with the checksums, also a second time.
 
         Raises:
             DamagedFileError: names the first shard that is damaged.
         """
         for number in self.present:
-            self._open_shard(number).verify()
+            verify_shard(self._open_shard(number, verify=False), self.plan)
 
-    def _open_shard(self, number: int) -> Shard:
+    def _open_shard(self, number: int, verify: bool | None = None) -> Shard:
         if number in self.missing:
             raise DamagedFileError(
                 f"{shard_name(number)} is missing in {self.location}; run again what "
                 "wrote it"
             )
         path = self._files.local_path(shard_name(number))
-        return open_shard(path, self.plan, number)
+        shard = open_shard(path, self.plan, number)
+        check_once(shard, self.plan, number, self._verify if verify is None else verify)
+        return shard
 
     def _tensor_names(self, blocks: Sequence[str] | None) -> list[str]:
         chosen = self.blocks if blocks is None else blocks

@@ -1,9 +1,8 @@
 """Writes a store shard by shard; the next run continues one that was killed."""
 
 import json
-import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -11,23 +10,21 @@ import torch
 from torch import Tensor
 
 from gradnet.errors import BusyError, InvalidInputError
+from gradnet.store.checking import check_once
 from gradnet.store.filesystem import Location, open_location
 from gradnet.store.manifest import MANIFEST, StorePlan, readable_bytes
+from gradnet.store.row_checks import Rows, check_chunk, copy_rows, not_finite
 from gradnet.store.shard import (
     check_size,
     memory_of,
+    open_shard,
     shard_header,
     shard_name,
     shard_size,
     shard_views,
 )
 
-Rows = Mapping[str, Tensor]
 MakeRows = Callable[[int, int], Iterable[Rows]]
-
-# Numbers that are copied and checked at once: few enough to stay in the cache, and for
-# torch to use one thread, which then never waits for another on the same core.
-COPY_SIZE = 32_768
 
 
 @dataclass(frozen=True)
@@ -36,12 +33,14 @@ class Survey:
 
     Attributes:
         missing: numbers of the shards that are still to be written.
+        finished: numbers of those that are there, by name and size.
         samples: how many samples those have.
         bytes: of their files.
         free_bytes: at the location; None if unknown.
     """
 
     missing: tuple[int, ...]
+    finished: tuple[int, ...]
     samples: int
     bytes: int
     free_bytes: int | None
@@ -71,6 +70,7 @@ def write_store(
     make_rows: MakeRows,
     shards: tuple[int, int] | None = None,
     on_progress: Callable[[int], object] = lambda samples: None,
+    verify: bool = True,
 ) -> None:
     """Write the shards of a store that are not there yet.
 
@@ -94,11 +94,15 @@ def write_store(
         shards: ``(i, n)`` writes only the shards whose number modulo n is i; None
             writes all.
         on_progress: called with the number of samples just done.
+        verify: compare the shards of this share that are there already with their
+            checksums, which reads them; False trusts them.
 
     Raises:
         InvalidInputError: the store was made with another plan (the first field that
             differs is named) or exceeds the free space; or rows have another shape or
-            dtype than planned, or are not finite.
+            dtype than planned, labels out of range, or are not finite.
+        DamagedFileError: a shard that was finished before is damaged, or not the one
+            that its name says.
         GradnetError: the disk is full, or a file cannot be written.
         BusyError: another run is writing one of these shards.
     """
@@ -110,6 +114,7 @@ def write_store(
             f"{readable_bytes(found.bytes)} more; free some space, or store fewer "
             "samples, labels or coordinates, or a smaller dtype"
         )
+    _check_finished(files, plan, found.finished, verify)
     _write_manifest(files, plan)
     _remove_stale_locks(files, plan, shards)
     if found.missing:
@@ -143,7 +148,7 @@ def _survey(files: Location, plan: StorePlan, shards: tuple[int, int] | None) ->
     if MANIFEST in sizes:
         stored = StorePlan.from_manifest(files.read(MANIFEST), files.name)
         plan.check_compatible(stored, files.name)
-    missing, free = [], files.free_bytes()
+    missing, finished, free = [], [], files.free_bytes()
     for number in _share(plan, shards):
         size = sizes.get(shard_name(number))
         if size is None:
@@ -153,12 +158,23 @@ def _survey(files: Location, plan: StorePlan, shards: tuple[int, int] | None) ->
             free = None if free is None else free + sum(sizes[n] for n in stale)
         else:
             check_size(plan, number, size, files.name)
+            finished.append(number)
     return Survey(
         tuple(missing),
+        tuple(finished),
         sum(len(plan.shard_samples(number)) for number in missing),
         sum(shard_size(plan, number) for number in missing),
         free,
     )
+
+
+def _check_finished(
+    files: Location, plan: StorePlan, finished: tuple[int, ...], verify: bool
+) -> None:
+    """Check the shards that an earlier run has left."""
+    for number in finished:
+        shard = open_shard(files.local_path(shard_name(number)), plan, number)
+        check_once(shard, plan, number, verify)
 
 
 def _share(plan: StorePlan, shards: tuple[int, int] | None) -> range:
@@ -213,12 +229,12 @@ def _write_shard(
     views = shard_views(plan, number, buffer)
     row, rows = 0, plan.shard_rows(number)
     for chunk in make_rows(samples.start, samples.stop):
-        count = _check_chunk(plan, chunk)
+        count = check_chunk(plan, chunk)
         if row + count > rows:
             raise InvalidInputError(_wrong_number_of_rows(samples, row + count, rows))
         for name, view in views.items():
-            if not _copy(view[row : row + count], chunk[name]):
-                raise InvalidInputError(_not_finite(name, chunk))
+            if not copy_rows(view[row : row + count], chunk[name]):
+                raise InvalidInputError(not_finite(name, chunk))
         row += count
         on_progress(count // plan.labels_per_sample)
     if row != rows:
@@ -232,51 +248,4 @@ def _wrong_number_of_rows(samples: range, found: int, expected: int) -> str:
     return (
         f"samples {samples.start} to {samples.stop - 1} gave {found} rows in place of "
         f"{expected}; make_rows must yield the samples that it is asked for, once"
-    )
-
-
-def _check_chunk(plan: StorePlan, chunk: Rows) -> int:
-    """The number of rows, when everything has its shape and dtype."""
-    if set(chunk) != set(plan.tensors):
-        odd = sorted(set(chunk) ^ set(plan.tensors))
-        raise InvalidInputError(
-            f"rows must have {', '.join(plan.tensors)}; missing or unknown: "
-            + ", ".join(odd)
-        )
-    count = len(chunk["index"])
-    if count % plan.labels_per_sample:
-        raise InvalidInputError(
-            f"{count} rows came at once, at {plan.labels_per_sample} labels a sample; "
-            "make_rows must yield whole samples"
-        )
-    for name, (shape, dtype) in plan.tensors.items():
-        given = chunk[name]
-        if given.shape != (count, *shape) or given.dtype != dtype:
-            raise InvalidInputError(
-                f"{name} came as {tuple(given.shape)} of {given.dtype}, the plan has "
-                f"{(count, *shape)} of {dtype}"
-            )
-    return count
-
-
-def _copy(target: Tensor, source: Tensor) -> bool:
-    """Copy rows; return whether all of them are finite."""
-    is_float, finite = target.is_floating_point(), True
-    flat = source.detach().cpu().reshape(-1)
-    for to, of in zip(
-        target.view(-1).split(COPY_SIZE), flat.split(COPY_SIZE), strict=True
-    ):
-        to.copy_(of)
-        # Minimum and maximum need no memory of their own, and both propagate NaN.
-        if is_float and not all(math.isfinite(end.item()) for end in to.aminmax()):
-            finite = False
-    return finite
-
-
-def _not_finite(name: str, rows: Rows) -> str:
-    row = int(rows[name].isfinite().all(1).logical_not().nonzero()[0])
-    return (
-        f"{name} of sample {int(rows['index'][row])} at label "
-        f"{int(rows['label'][row])} is not finite in {rows[name].dtype}; leave the "
-        "sample out, correct the network, or choose a wider dtype"
     )

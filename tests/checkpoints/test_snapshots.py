@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshot_cases import ARGUMENTS, make_info
 
+from gradnet.checkpoints.exact_weights import load_exactly
 from gradnet.checkpoints.snapshots import (
     SnapshotInfo,
     list_snapshots,
@@ -23,7 +24,6 @@ from gradnet.checkpoints.snapshots import (
 )
 from gradnet.checkpoints.tensor_file import (
     HEADER,
-    load_exactly,
     load_with_header,
     save_with_header,
 )
@@ -102,7 +102,9 @@ def test_truncated_snapshot_is_refused(whole: Path, data: st.DataObject) -> None
     content = whole.read_bytes()
     path = whole.with_name("cut.safetensors")
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(GradnetError, match=r"cut\.safetensors is no whole safetensors"):
+    with pytest.raises(
+        GradnetError, match=r"cut\.safetensors is not a complete safetensors"
+    ):
         load_snapshot(path)
 
 
@@ -152,8 +154,8 @@ def test_foreign_safetensors_is_refused_with_the_remedy(tmp_path: Path) -> None:
     ("header", "reason"),
     [
         ("{half", "damaged header"),
-        ("[1, 2]", "is no snapshot"),
-        ("3", "is no snapshot"),
+        ("[1, 2]", "damaged header"),
+        ("3", "damaged header"),
         ('{"model": "mlp"}', "is no snapshot: .*missing"),
         ('{"colour": "red"}', "is no snapshot: .*colour"),
     ],
@@ -170,8 +172,8 @@ def test_strange_header_is_refused(tmp_path: Path, header: str, reason: str) -> 
     [
         ({"model": "resnet"}, "no model 'resnet'"),
         ({"arguments": {"depth": 3}}, "takes no 'depth'"),
-        ({"arguments": {"hidden": "wide"}}, "is no snapshot"),
-        ({"arguments": {"image_size": None}}, "is no snapshot"),
+        ({"arguments": {"hidden": "wide"}}, "holds no snapshot"),
+        ({"arguments": {"image_size": None}}, "holds no snapshot"),
         ({"arguments": 3}, "is no snapshot"),
         ({"model": []}, "is no snapshot"),
     ],

@@ -7,8 +7,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from gradnet.checkpoints.exact_weights import load_exactly
 from gradnet.checkpoints.tensor_file import (
-    load_exactly,
     load_with_header,
     save_with_header,
 )

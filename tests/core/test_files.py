@@ -136,7 +136,7 @@ def test_missing_checkpoint_is_told(tmp_path: Path) -> None:
 
 
 def test_folder_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(DamagedFileError, match="cannot be read as a checkpoint"):
+    with pytest.raises(DamagedFileError, match="is a folder; give a regular file"):
         load_tensors(tmp_path)
 
 

@@ -148,8 +148,8 @@ BAD_ARRAYS = {
     "infinite": (dict(x_test=with_pixel(np.inf)), r"x_test .*not finite \(image 3\)"),
     "too bright": (dict(x_train=with_pixel(256)), "values outside 0..255"),
     "negative": (dict(x_train=with_pixel(-1)), "values outside 0..255"),
-    "complex": (dict(x_train=GREY * 1j), r"x_train \(complex128\)"),
-    "text": (dict(x_train=GREY.astype(str)), r"x_train \(<U3\)"),
+    "complex": (dict(x_train=GREY * 1j), "x_train has the type complex128"),
+    "text": (dict(x_train=GREY.astype(str)), "x_train has the type <U3"),
 }
 
 

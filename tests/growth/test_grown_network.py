@@ -104,7 +104,7 @@ def test_settings_make_the_same_method_again(name):
 def test_other_files_are_refused(tmp_path):
     path = save_with_header(tmp_path / "a.safetensors", {}, {"model": "mlp"})
     with pytest.raises(
-        DamagedFileError, match="is not a file of a grown network: KeyError"
+        DamagedFileError, match="holds no grown network: it has no 'growth_method'"
     ):
         load_grown(path)
     with pytest.raises(
@@ -112,7 +112,7 @@ def test_other_files_are_refused(tmp_path):
     ):
         make_method("other", {})
     pickled = save_tensors(tmp_path / "b.pt", {"weight": torch.zeros(1)})
-    with pytest.raises(DamagedFileError, match="no whole safetensors file"):
+    with pytest.raises(DamagedFileError, match="not a complete safetensors file"):
         load_grown(pickled)
 
 
