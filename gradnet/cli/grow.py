@@ -33,9 +33,9 @@ class Grow(ProblemSettings):
             another run, in place of the method's first one; "{seed}" in the name stands
             for the seed. With --growth.first 0 it is edited at once. Methods that take
             a --model take any network; others go on from what their own options
-            describe. Where --model is given it has to be the network that this one grew from;
-            where the grown network has layers of your own, it has to be given: a file
-            does not decide which code runs.
+            describe. Where --model is given it has to be the network that this one grew
+            from; where the grown network has layers of your own, it has to be given: a
+            file does not decide which code runs.
         out: the run folder; default: runs/growth- and the name of the data. Other
             methods, names and seeds may be added to a folder later.
     """
