@@ -126,22 +126,23 @@ def test_every_option_takes_nonsense_without_a_traceback(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     kinds, arguments = case
-    for number, (option, value) in enumerate(
-        (option, value)
+    given = [
+        f"{option}={value}"
         for kind in kinds
         for option, _ in options(kind)
         for value in random.Random(option).sample(NONSENSE, 2)
-    ):
+    ]
+    for number, nonsense in enumerate(given):
         folder = tmp_path / str(number)
         folder.mkdir()
         monkeypatch.chdir(folder)
         capsys.readouterr()
         try:
-            main([*arguments, f"{option}={value}"])
+            main([*arguments, nonsense])
         except SystemExit as stop:
             lines = capsys.readouterr().err.strip().splitlines()
             told = [line for line in lines if "gradnet: error:" in line]
-            assert stop.code == 2 and len(told) == 1, (option, value, lines[-3:])
+            assert stop.code == 2 and len(told) == 1, (nonsense, lines[-3:])
             assert len(lines) - lines.index(told[0]) <= 3
-        assert not list(folder.glob("gradnet-report*")), (option, value)
-        assert not list(tmp_path.glob("x*")), (option, value)
+        assert not list(folder.glob("gradnet-report*")), nonsense
+        assert not list(tmp_path.glob("x*")), nonsense
