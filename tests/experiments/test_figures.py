@@ -4,6 +4,7 @@ import pytest
 import torch
 from row_cases import EVALUATIONS, LEVEL_ROWS, TRIAL_ROWS
 
+from gradnet.core.files import save_figure
 from gradnet.experiments.figures import (
     CLOCKS,
     GRID,
@@ -83,3 +84,14 @@ def test_as_many_maps_as_were_asked_for(units):
         lambda points, count: points[:, 0], inputs, torch.ones(2), list(range(units))
     )
     assert len(figure.axes) == units
+
+
+@pytest.mark.parametrize("name", ["a$^2$", r"$\frac{$", "$$", r"a\$b$", "$x"])
+def test_dollar_signs_are_drawn_as_they_are_written(name, tmp_path):
+    rows = [{**row, "method": name} for row in LEVEL_ROWS[:2]]
+    evaluations = [{**row, "method": name} for row in EVALUATIONS]
+    for figure in (draw_levels(rows, name), draw_curves(evaluations, name)):
+        save_figure(tmp_path / "figure.png", figure)
+        titles = [panel.title for panel in figure.axes if panel.get_title()]
+        (title,) = titles
+        assert title._preprocess_math(title.get_text()) == (name, False)
