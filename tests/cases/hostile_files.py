@@ -326,6 +326,8 @@ def wrong_manifests() -> Iterator[HostileFile]:
     values = VALUES | {"many": 10**12, "zero": 0, "part": 2.5}
     for path in places(manifest):
         for name, new in values.items():
+            if type(at(manifest, path)) is type(new) and at(manifest, path) == new:
+                continue
             yield with_manifest(
                 f"{'.'.join(map(str, path))} is {name}",
                 json.dumps(changed(manifest, path, new)),
