@@ -1,7 +1,9 @@
 """What every hostile file has to end in: one line, and nothing left behind."""
 
 import re
-from collections.abc import Callable
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hostile_files import HostileFile
@@ -9,8 +11,29 @@ from hostile_files import HostileFile
 from gradnet.errors import GradnetError
 
 MAX_LENGTH = 1_500
+MAX_SECONDS = 5
 # Advice that would run what a file holds.
 BAD_ADVICE = re.compile(r"weights_only|pickle\.load|allow_pickle=True")
+
+
+def faults_of(
+    files: Sequence[HostileFile],
+    folder: Path,
+    readers: Mapping[str, Callable[[Path], object]],
+) -> list[str]:
+    """The name and the fault of each file that does not end as it should."""
+    faults = []
+    for number, file in enumerate(files):
+        place = folder / str(number)
+        place.mkdir()
+        start = time.perf_counter()
+        fault = fault_of(file, place, readers[file.kind])
+        if fault is None and time.perf_counter() - start > MAX_SECONDS:
+            fault = "it takes too long"
+        shutil.rmtree(place)
+        if fault is not None:
+            faults.append(f"{file}: {fault}")
+    return faults
 
 
 def fault_of(

@@ -4,8 +4,9 @@ import copy
 import json
 import math
 import struct
-import zipfile
-from collections.abc import Callable, Iterator
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,18 +19,18 @@ import torch
 from growth_cases import tiny
 from torch import Tensor
 
+from gradnet.checkpoints.checksums import with_checksum
 from gradnet.checkpoints.snapshots import FORMAT as SNAPSHOT
-from gradnet.checkpoints.tensor_file import HEADER, load_with_header, save_with_header
+from gradnet.checkpoints.tensor_file import HEADER, load_with_header
 from gradnet.classifier.features import FeatureSettings
-from gradnet.classifier.predictor import FORMAT as GRADNET
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.classifier.recipes import DEFAULT
-from gradnet.growth.grown_network import FORMAT as GROWN
 from gradnet.growth.grown_network import save_grown
 from gradnet.growth.method import GrowthHistory
 from gradnet.growth.replay import replay
 from gradnet.growth.run import Growth
 from gradnet.models import build_model
+from gradnet.store.shard import memory_of, shard_header, shard_views
 
 ARGUMENTS = {"in_channels": 1, "image_size": 4, "num_classes": 3, "hidden": [5]}
 VALUES: dict[str, Any] = {
@@ -81,8 +82,6 @@ def base_network() -> torch.nn.Module:
 @cache
 def whole_files() -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
     """Kind -> header, without checksum, and tensors."""
-    import tempfile
-
     info = snapshot_cases.make_info(arguments=ARGUMENTS)
     snapshot = SNAPSHOT.stamp(asdict(info)), dict(base_network().state_dict())
     recipe = replace(DEFAULT, features=FeatureSettings(scaling="std"))
@@ -102,18 +101,32 @@ def whole_files() -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
         }
 
 
-def all_files(stride: int = 1) -> Iterator[HostileFile]:
-    """The corpus.
+# Of the values that are tried in the fields of each kind, of which there are thousands.
+FEW = {"snapshot": 6, "gradnet": 10, "grown": 101, "store": 4}
+ALL = dict.fromkeys(FEW, 1)
 
-    Args:
-        stride: of the values that are tried in fields, of which there are thousands.
-    """
+
+def all_files(strides: Mapping[str, int]) -> Iterator[HostileFile]:
+    """The corpus; of the values in fields, every so many-th of each kind."""
     for kind in ("snapshot", "gradnet", "grown"):
-        yield from list(wrong_fields(kind))[::stride]
+        yield from list(wrong_fields(kind))[:: strides[kind]]
         yield from wrong_tensors(kind)
         yield from damaged_bytes(kind)
-    yield from list(wrong_manifests())[:: max(1, stride // 4)]
+    yield from list(wrong_manifests())[:: strides["store"]]
     yield from damaged_stores()
+
+
+def write_file(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
+    """What ``save_with_header`` writes, without waiting for the disk."""
+    contents = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    path.write_bytes(file_bytes(header, contents))
+    return path
+
+
+def file_bytes(header: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
+    """The same in memory."""
+    text = json.dumps(with_checksum(header, tensors))
+    return safetensors.torch.save(tensors, {HEADER: text})
 
 
 # Headers
@@ -165,7 +178,7 @@ def wrong_fields(kind: str) -> Iterator[HostileFile]:
             yield HostileFile(
                 kind,
                 f"{'.'.join(map(str, path))} is {name}",
-                lambda folder, path=path, new=new: save_with_header(
+                lambda folder, path=path, new=new: write_file(
                     folder / "field.safetensors", tensors, changed(header, path, new)
                 ),
                 is_like(old, new) or any(key in FREE for key in path),
@@ -175,7 +188,7 @@ def wrong_fields(kind: str) -> Iterator[HostileFile]:
         yield HostileFile(
             kind,
             f"no {name}",
-            lambda folder, fewer=fewer: save_with_header(
+            lambda folder, fewer=fewer: write_file(
                 folder / "fewer.safetensors", tensors, fewer
             ),
             name in ("kind", "format", "layout", "seed", *FREE),
@@ -221,7 +234,7 @@ def wrong_tensors(kind: str) -> Iterator[HostileFile]:
         yield HostileFile(
             kind,
             what,
-            lambda folder, change=change: save_with_header(
+            lambda folder, change=change: write_file(
                 folder / "tensors.safetensors", tensors | change, header
             ),
         )
@@ -229,7 +242,7 @@ def wrong_tensors(kind: str) -> Iterator[HostileFile]:
     yield HostileFile(
         kind,
         "one too few",
-        lambda folder: save_with_header(folder / "few.safetensors", fewer, header),
+        lambda folder: write_file(folder / "few.safetensors", fewer, header),
     )
     for what, text in {
         "deep lists": "[" * 100_000,
@@ -251,10 +264,7 @@ def wrong_tensors(kind: str) -> Iterator[HostileFile]:
 
 def whole_bytes(kind: str) -> bytes:
     header, tensors = whole_files()[kind]
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        return save_with_header(f"{folder}/a", tensors, header).read_bytes()
+    return file_bytes(header, tensors)
 
 
 def raw(kind: str, name: str, content: bytes, suffix: str, **options: Any):
@@ -304,10 +314,20 @@ def damaged_bytes(kind: str) -> Iterator[HostileFile]:
 # Stores
 
 
+@cache
+def whole_store() -> dict[str, bytes]:
+    """The content of every file of a store."""
+    with tempfile.TemporaryDirectory() as folder:
+        store_cases.write(folder)
+        return store_cases.contents(Path(folder))
+
+
 def write_store(folder: Path) -> Path:
+    """A whole store in a folder."""
     place = folder / "store"
-    if not place.exists():
-        store_cases.write(place)
+    place.mkdir()
+    for name, content in whole_store().items():
+        (place / name).write_bytes(content)
     return place
 
 
@@ -340,10 +360,8 @@ def wrong_manifests() -> Iterator[HostileFile]:
         "a list": "[]",
         "empty": "",
         "huge": json.dumps({**manifest, "num_samples": 10**12, "shard_bytes": 1}),
-        "not UTF-8": "\udcff",
     }.items():
-        if name != "not UTF-8":
-            yield with_manifest(name, text)
+        yield with_manifest(name, text)
 
 
 def change_shard(name: str, change: Callable[[Path], object]) -> HostileFile:
@@ -361,10 +379,6 @@ def shard(place: Path, number: int) -> Path:
 
 def rewrite_shard(place: Path, name: str, row: int, value: float) -> None:
     """Another value in a shard, with the right checksum."""
-    import zlib
-
-    from gradnet.store.shard import memory_of, shard_header, shard_views
-
     plan = store_cases.make_plan()
     rows = store_cases.make_rows(plan, 8, 12)
     rows[name][row] = value
@@ -404,12 +418,7 @@ def damaged_stores() -> Iterator[HostileFile]:
                 f"{name} {value}",
                 lambda place, n=name, v=value: rewrite_shard(place, n, 3, v),
             )
-    plan = store_cases.make_plan()
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        content = shard(write_store(Path(folder)), 2).read_bytes()
-    assert plan.num_shards == 6
+    content = whole_store()["shard-00002.safetensors"]
     for name, found in damage(content, 60, 8):
         yield change_shard(name, alter(lambda _, found=found: found))
     size = int.from_bytes(content[:8], "little")
@@ -423,11 +432,3 @@ def damaged_stores() -> Iterator[HostileFile]:
             yield change_shard(
                 f"shard's {key} is {name}", alter(lambda _, found=found: found)
             )
-
-
-def archive(path: Path, entries: dict[str, bytes], method: int) -> Path:
-    """A zip file of these entries."""
-    with zipfile.ZipFile(path, "w", method) as file:
-        for name, content in entries.items():
-            file.writestr(name, content)
-    return path

@@ -1,23 +1,17 @@
 """Snapshots, GradNets, grown networks and stores that are hostile or damaged."""
 
-import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import hostile_files
 import pytest
-from hostile_checks import fault_of
+from hostile_checks import faults_of
 from hostile_files import HostileFile
 
 from gradnet.checkpoints.snapshots import load_snapshot
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.growth.grown_network import load_grown
 from gradnet.store.reader import GradientStore
-
-# Of the values that are tried in each field; all of them are tried by the slow test.
-STRIDE = 13
-MAX_SECONDS = 5
 
 
 def read_store(path: Path) -> object:
@@ -33,18 +27,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 def check_all(files: list[HostileFile], tmp_path: Path) -> None:
-    faults = []
-    for number, file in enumerate(files):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        start = time.perf_counter()
-        fault = fault_of(file, folder, READERS[file.kind])
-        shutil.rmtree(folder)
-        if fault is None and time.perf_counter() - start > MAX_SECONDS:
-            fault = "it takes too long"
-        if fault is not None:
-            faults.append(f"{file}: {fault}")
-    assert not faults, f"{len(faults)} of {len(files)}:\n" + "\n".join(faults[:100])
+    assert not (faults := faults_of(files, tmp_path, READERS)), "\n".join(faults)
 
 
 def test_whole_files_are_read(tmp_path: Path) -> None:
@@ -56,11 +39,11 @@ def test_whole_files_are_read(tmp_path: Path) -> None:
 
 
 def test_hostile_files_are_refused_in_one_line(tmp_path: Path) -> None:
-    files = list(hostile_files.all_files(STRIDE))
+    files = list(hostile_files.all_files(hostile_files.FEW))
     assert len({str(file) for file in files}) >= 400
     check_all(files, tmp_path)
 
 
 @pytest.mark.slow
 def test_every_value_in_every_field(tmp_path: Path) -> None:
-    check_all(list(hostile_files.all_files()), tmp_path)
+    check_all(list(hostile_files.all_files(hostile_files.ALL)), tmp_path)
