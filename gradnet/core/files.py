@@ -198,9 +198,12 @@ def read_npz(
             if not zipfile.is_zipfile(stream):
                 raise ValueError("it is no archive of arrays, as numpy.savez writes")
             stream.seek(0)
+            if stream.read(2) != b"PK":  # or numpy advises to unpickle it
+                raise ValueError("its beginning is damaged")
+            stream.seek(0)
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, NpzFile):
-                raise ValueError("it is damaged at its beginning")
+                raise ValueError("it holds a single array")
         except Exception as error:  # a damaged file fails wherever the reader is
             raise DamagedFileError(
                 f"{path} cannot be read as an .npz of plain arrays: {reason_of(error)}"

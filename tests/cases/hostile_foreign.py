@@ -119,12 +119,11 @@ def tuple_bomb() -> bytes:
 
 
 def zip_bomb(name: str, size: int) -> bytes:
-    """A deflated entry of zeros."""
+    """A deflated entry of zeros; most of them are claimed, and cost no time here."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
-        with file.open(name, "w", force_zip64=True) as entry:
-            for _ in range(size // 10**7):
-                entry.write(bytes(10**7))
+        file.writestr(name, bytes(1_000_000))
+        file.infolist()[0].file_size = size
     return stream.getvalue()
 
 
