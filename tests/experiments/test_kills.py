@@ -60,9 +60,15 @@ def reproduce(folder: Path) -> None:
     write_report(Study(problem(), SETTINGS, folder).run(), folder)
 
 
-def reproduce_one_level(folder: Path) -> None:
+def one_level(folder: Path) -> None:
+    """The least that has each kind of run, and without figures, for its time."""
     settings = replace(SETTINGS, controls=None, base=replace(BASE, levels=[0.15]))
-    write_report(Study(problem(), settings, folder).run(), folder)
+    Study(problem(), settings, folder).run()
+
+
+def wider(folder: Path) -> None:
+    """The same for growth."""
+    GrowthStudy(problem(), folder).run("wider", WIDER, 0)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +111,8 @@ def check_injected(run, tmp_path, least):
 @pytest.mark.parametrize(
     ("run", "least"),
     [
-        (reproduce_one_level, 60),
-        (partial(grow, name="wider", method=WIDER), 50),
+        (one_level, 50),
+        (wider, 40),
         pytest.param(train_base, 40, marks=slow),
         pytest.param(reproduce, 200, marks=slow),
     ],
