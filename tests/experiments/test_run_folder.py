@@ -6,13 +6,11 @@ import pytest
 
 from gradnet.core.files import read_json, write_json
 from gradnet.core.json_lines import JsonLines
-from gradnet.errors import BusyError, DamagedFileError, GradnetError, InvalidInputError
+from gradnet.errors import BusyError, DamagedFileError, GradnetError
 from gradnet.experiments.run_folder import (
     RunFolder,
     RunKey,
-    read_evaluations,
     read_rows,
-    rounded,
 )
 
 KEY = RunKey(seed=0, method="default", level=0.5)
@@ -41,13 +39,6 @@ def test_a_row_of_other_settings_is_refused(folder):
         folder.is_done(KEY, {"training": {"steps": 4}})
 
 
-def test_a_folder_of_another_study_is_refused(folder):
-    RunFolder(folder.path, IDENTITY, "another CPU")
-    other = {**IDENTITY, "problem": {"data_fingerprint": "xyz"}}
-    with pytest.raises(GradnetError, match="data_fingerprint was 'abc', now 'xyz'"):
-        RunFolder(folder.path, other, "a CPU")
-
-
 def test_a_resumed_run_logs_no_evaluation_twice(folder):
     first = folder.callbacks(KEY)
     first.on_resume([])
@@ -60,19 +51,6 @@ def test_a_resumed_run_logs_no_evaluation_twice(folder):
     records = JsonLines(folder.path / "metrics.jsonl").read()
     assert [r["step"] for r in records if r["seed"] == 0] == [0, 5, 10]
     assert [r["step"] for r in records if r["seed"] == 1] == [0]
-
-
-def test_an_empty_folder_has_no_rows(tmp_path):
-    with pytest.raises(GradnetError, match="no results; make some with gradnet repr"):
-        read_rows(tmp_path)
-
-
-def test_rows_come_by_seed_and_level(folder):
-    for seed, level in ((1, 0.5), (0, 0.9), (0, 0.10)):
-        key = replace(KEY, seed=seed, level=level)
-        folder.finish(key, {"test_accuracy": 0.5})
-    found = [(row["seed"], row["level"]) for row in read_rows(folder.path)]
-    assert found == [(0, 0.1), (0, 0.9), (1, 0.5)]
 
 
 @dataclass(frozen=True)
@@ -118,13 +96,6 @@ def test_files_of_a_newer_version_are_refused(folder):
         RunFolder(folder.path, IDENTITY, "a CPU")
 
 
-def test_evaluations_are_read_without_other_events(folder):
-    folder.callbacks(KEY).on_evaluation({"step": 1})
-    folder.log_stage(KEY, {"seconds": 1.0})
-    (record,) = read_evaluations(folder.path)
-    assert record["step"] == 1 and record["method"] == "default"
-
-
 def test_rows_need_no_level(folder):
     key = RunKey(2, "grown")
     folder.finish(key, {"test_accuracy": 0.5})
@@ -141,12 +112,6 @@ def test_rows_need_no_level(folder):
     assert folder.callbacks(key).description == str(key) == "seed 2, grown"
     assert str(KEY) == "seed 0, level 0.5, default"
     assert str(RunKey(3)) == "base network, seed 3"
-
-
-def test_small_numbers_keep_their_digits():
-    values = {"a": 0.123456, "b": 1234.56789, "c": 1.23456e-7, "d": 3, "e": 0.0}
-    expected = {"a": 0.1235, "b": 1234.5679, "c": 1.235e-7, "d": 3, "e": 0.0}
-    assert rounded(values) == expected
 
 
 def test_a_finished_event_that_a_kill_lost_comes_back(folder, monkeypatch):
@@ -189,21 +154,6 @@ def test_a_damaged_result_is_named_and_made_again(folder, content, caplog):
     assert len(read_rows(folder.path)) == 2
 
 
-def test_where_all_results_are_damaged_there_is_no_table(folder):
-    folder.finish(KEY, {"test_accuracy": 0.5})
-    folder.result(KEY).write_bytes(b"{")
-    with pytest.raises(DamagedFileError, match=r"default\.json: not a JSON file"):
-        read_rows(folder.path)
-
-
-def test_damaged_evaluations_are_left_out(folder, caplog):
-    folder.callbacks(KEY).on_evaluation({"step": 1, "accuracy": 0.5})
-    with (folder.path / "metrics.jsonl").open("a") as file:
-        file.write('{"event": "evaluation", "seed": 0, "step": "x"}\n{"a"\n{}\n')
-    assert [record["step"] for record in read_evaluations(folder.path)] == [1]
-    assert "metrics.jsonl, line 3 is damaged" in caplog.text
-
-
 def test_another_environment_is_told_once_and_counts(folder, caplog):
     for seed in (0, 1):
         folder.finish(replace(KEY, seed=seed), {"test_accuracy": 0.5})
@@ -232,14 +182,6 @@ def test_a_result_of_another_base_network_is_refused(folder):
         folder.is_done(KEY, inputs={"base": "xyz"})
 
 
-def test_a_field_that_identities_got_later_leaves_a_folder_its_study(tmp_path):
-    RunFolder(tmp_path, IDENTITY, "a CPU")
-    later = {**IDENTITY, "evaluations_per_epoch": 4}
-    RunFolder(tmp_path, later, "a CPU")
-    with pytest.raises(GradnetError, match="evaluations_per_epoch was 4, now 8"):
-        RunFolder(tmp_path, {**later, "evaluations_per_epoch": 8}, "a CPU")
-
-
 def test_a_run_is_locked_until_its_block_ends(folder):
     second = RunFolder(folder.path, IDENTITY, "a CPU")
     with folder.running("seed-0"), folder.running("seed-0", "seed-1"):
@@ -263,12 +205,3 @@ def test_what_killed_processes_left_is_removed(folder):
     RunFolder(folder.path, IDENTITY, "a CPU")
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["", ".", "..", "../x", "/tmp/x", "a/b", "a\x1b[31m", "a\n", "\0", "x" * 300],
-)
-def test_a_row_keeps_to_its_folder(name):
-    with pytest.raises(InvalidInputError, match="cannot be that of a row"):
-        RunKey(0, name)
