@@ -4,13 +4,15 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradnet.checkpoints.snapshots import load_snapshot
+from gradnet.checkpoints.snapshots import Snapshot, load_snapshot
+from gradnet.classifier.recipes import Recipe
 from gradnet.cli.arguments import load_recipe
 from gradnet.cli.options import DataSettings, problem_of
 from gradnet.core.constraints import PathText
 from gradnet.core.files import remove_stale_parts, sha256
 from gradnet.core.locks import LockedFile
 from gradnet.core.validation import Seed
+from gradnet.data.problem import Problem
 from gradnet.experiments.fitting import fit_and_save, is_fitted
 from gradnet.training.loop import Callbacks
 from gradnet.training.supervised import evaluate
@@ -48,17 +50,19 @@ class Fit(DataSettings):
         """Train, save, and print the validation accuracy."""
         path = Path(self.out or f"{Path(self.snapshot).with_suffix('')}-{self._name}")
         path = path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
+        recipe, snapshot = load_recipe(self.recipe), load_snapshot(self.snapshot)
+        problem = problem_of(snapshot, self)
         path.parent.mkdir(parents=True, exist_ok=True)
         with LockedFile(path.with_name(f"{path.name}.lock"), wait=False, busy=BUSY):
-            self._fit(path)
+            self._fit(path, recipe, snapshot, problem)
 
     @property
     def _name(self) -> str:
         return Path(self.recipe).stem
 
-    def _fit(self, path: Path) -> None:
-        recipe, snapshot = load_recipe(self.recipe), load_snapshot(self.snapshot)
-        problem = problem_of(snapshot, self)
+    def _fit(
+        self, path: Path, recipe: Recipe, snapshot: Snapshot, problem: Problem
+    ) -> None:
         base = snapshot.model.to(problem.data.x_train.device)
         checkpoint = path.with_suffix(".pt.part")
         identity = problem.identity

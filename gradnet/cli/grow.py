@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from gradnet.cli.arguments import option_value, parse_several
-from gradnet.cli.options import run_folder
+from gradnet.cli.options import print_growth_table, run_folder
 from gradnet.cli.trials import asks_for_trials, run_trials
 from gradnet.core.constraints import Name, PathText, Range
 from gradnet.core.files import write_text
@@ -14,8 +14,6 @@ from gradnet.core.validation import Seeds
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments.growth_study import GrowthStudy
-from gradnet.experiments.reports import write_growth_report
-from gradnet.experiments.results import table_lock
 from gradnet.growth import GROWTH
 from gradnet.growth.grown_network import read_grown
 from gradnet.growth.method import GrowthMethod
@@ -86,7 +84,7 @@ def run_grow(arguments: Sequence[str]) -> None:
 def _grow(
     name: str, settings: Grow, method: GrowthMethod, config: str, model: str | None
 ) -> None:
-    row = settings.name or name
+    row = name if settings.name is None else settings.name
     out = settings.out or f"runs/growth-{run_folder(settings.data, None).name}"
     study = GrowthStudy(make_problem(settings), out, settings.accept_differences)
     for seed in settings.seeds:
@@ -97,7 +95,4 @@ def _grow(
         study.run(row, method, seed, settings.max_flops, start)
         # Now it is known that the row was not made before with other options.
         write_text(Path(out) / "configs" / f"{row}.yaml", config)
-    with table_lock(out):
-        table = write_growth_report(out)
-    print(table)
-    print(f"picture: {Path(out) / 'curves.png'}")
+    print_growth_table(Path(out))

@@ -24,7 +24,7 @@ from gradnet.data.problem import (
     make_problem,
 )
 from gradnet.errors import GradnetError
-from gradnet.experiments.reports import write_report
+from gradnet.experiments.reports import write_growth_report, write_report
 from gradnet.experiments.run_folder import read_rows, table_lock
 from gradnet.experiments.tables import to_markdown
 
@@ -114,6 +114,14 @@ def print_table(folder: Path) -> None:
         summary = write_report(read_rows(folder), folder, folder.resolve().name)
     print(to_markdown(summary))
     print(f"picture: {folder / 'table.png'}")
+
+
+def print_growth_table(folder: Path) -> None:
+    """Rewrite the tables and the figure of growth runs, and print the table."""
+    with table_lock(folder):
+        table = write_growth_report(folder)
+    print(table)
+    print(f"picture: {folder / 'curves.png'}")
 
 
 def problem_of(snapshot: Snapshot, settings: DataSettings) -> Problem:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas
 
 from gradnet.core.files import save_figure, write_text
+from gradnet.errors import InvalidInputError
 from gradnet.experiments.figures import draw_curves, draw_hidden_units, draw_levels
 from gradnet.experiments.run_folder import read_evaluations, read_rows
 from gradnet.experiments.tables import (
@@ -57,7 +58,9 @@ def write_growth_report(folder: str | Path) -> str:
         GradnetError: there is no finished run.
     """
     folder = Path(folder)
-    rows = read_rows(folder)
+    rows = [row for row in read_rows(folder) if _is_growth(row)]
+    if not rows:
+        raise InvalidInputError(f"{folder} has no results of growth runs")
     write_text(folder / "table.csv", to_csv(rows, GROWTH_COLUMNS))
     text = growth_to_markdown(rows)
     write_text(folder / "table.md", text)
@@ -70,6 +73,13 @@ def write_growth_report(folder: str | Path) -> str:
     write_text(folder / "reached.md", reached_to_markdown(records, rows))
     save_figure(folder / "curves.png", draw_curves(records, folder.resolve().name))
     return text
+
+
+def _is_growth(row: Mapping[str, Any]) -> bool:
+    """Whether a row has what the tables of growth runs compute with."""
+    training = (row["settings"] or {}).get("training")
+    has_rhythm = isinstance(training, Mapping) and "evaluate_every" in training
+    return has_rhythm and all(name in row for name in GROWTH_COLUMNS)
 
 
 def write_trials_report(
