@@ -10,6 +10,8 @@ from hypothesis import settings
 
 from gradnet.store.reader import GradientStore
 
+# The processes that tests start share the cores as well: notebooks, commands, kills.
+os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("gradnet", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("gradnet")
 

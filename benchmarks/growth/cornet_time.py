@@ -23,7 +23,7 @@ from torch.nn import functional
 from gradnet.core.files import write_json
 from gradnet.core.flops import forward_flops, training_flops
 from gradnet.core.reproducibility import hardware, versions
-from gradnet.growth.frozen_trunk import between, trunk_length
+from gradnet.growth.frozen_trunk import children_between, trunk_length
 from gradnet.growth.method import EditContext, GrowthHistory
 from gradnet.growth.methods.cornet import CornetAsPublished, PronetAsPublished
 from gradnet.training.supervised import set_training_mode
@@ -56,10 +56,14 @@ def stages_of(method: CornetAsPublished, images: Tensor, keeps: bool) -> list[St
         stage = Stage(steps, trained, images)
         if keeps and (now := trunk_length(trained)):
             with torch.no_grad():
-                passed = between(trained, 0, now).eval()(images)
-                fed = between(trained, 0, length).eval()(images) if length else images
-            rest = between(trained, now, len(trained))
-            filling = between(trained, length, now) if now > length else None
+                passed = children_between(trained, 0, now).eval()(images)
+                fed = (
+                    children_between(trained, 0, length).eval()(images)
+                    if length
+                    else images
+                )
+            rest = children_between(trained, now, len(trained))
+            filling = children_between(trained, length, now) if now > length else None
             stage = Stage(steps, rest, passed, filling, fed)
             length = now
         stages.append(stage)

@@ -68,7 +68,7 @@ class Study:
         self.problem, self.given, self.seed = problem, given, seed
         self.samples = problem.all_training
         self.method = OptimalBrainDamage(curvature_samples=given.samples)
-        self.x, self.y = self.method.learned_from(self.context(0))
+        self.x, self.y = self.method.curvature_samples_of(self.context(0))
 
     def context(self, stage: int) -> EditContext:
         """What an edit may look at."""

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from gradnet.core.files import write_atomically
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError, GradnetError
 
 HEADER = "gradnet"
 
@@ -29,27 +29,27 @@ def load_with_header(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor
     """The header and the tensors that :func:`save_with_header` wrote.
 
     Raises:
-        GradnetError: the file is missing, damaged, or was not written by it.
+        DamagedFileError: the file is missing, damaged, or was not written by it.
     """
     if not Path(path).is_file():
-        raise GradnetError(f"{path}: no such file")
+        raise DamagedFileError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise GradnetError(
+        raise DamagedFileError(
             f"{path} is no whole safetensors file ({error}); was it copied in full?"
         ) from None
     if HEADER not in metadata:
-        raise GradnetError(
+        raise DamagedFileError(
             f"{path} was not written by gradnet: its header does not say what it is. "
             "Read weights of your own with gradnet.load_weights(path, model)"
         )
     try:
         header = json.loads(metadata[HEADER])
     except json.JSONDecodeError as error:
-        raise GradnetError(f"{path} has a damaged header: {error}") from None
+        raise DamagedFileError(f"{path} has a damaged header: {error}") from None
     return header, tensors
 
 

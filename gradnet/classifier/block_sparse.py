@@ -1,4 +1,4 @@
-"""BlockSparseLinear: hidden groups that each see one block, or a window of them."""
+"""BlockSparseLinear: groups of hidden units that each see one block or a window."""
 
 import functools
 import operator
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.factors import FactoredBlock
 
 
@@ -15,18 +15,25 @@ class BlockSparseLinear(nn.Module):
     """The first layer of GradNet (arXiv 1912.09306, figure 1).
 
     Hidden group i sees the blocks i to i + window - 1 in network order; with a window
-    of 1, one group a block. As a dense matrix it would be zero outside these places;
-    :meth:`to_dense` makes that matrix.
+    of 1 there is one group for each block. It equals a dense layer whose matrix is zero
+    elsewhere, which :meth:`to_dense` returns.
 
     Args:
         block_sizes: block name -> ``D``, in network order.
-        hidden: units of each group; a number gives every group that many.
-        window: adjacent blocks that a group sees.
+        hidden: units of each group; one number serves all groups.
+        window: the number of adjacent blocks that a group sees.
         bias: add a bias to each hidden unit.
 
     Raises:
-        GradnetError: the window is not from 1 to ``B``, or the numbers of groups and of
-            ``hidden`` differ, or a group has no unit.
+        InvalidInputError: the window is not from 1 to ``B``, or ``hidden`` does not
+            give each group at least one unit.
+
+    Example:
+        >>> layer = BlockSparseLinear({"conv": 6, "fc": 4}, hidden=[3, 2])
+        >>> layer({"conv": torch.ones(5, 6), "fc": torch.ones(5, 4)}).shape
+        torch.Size([5, 5])
+        >>> (layer.to_dense().weight != 0).sum().item()  # 3 * 6 + 2 * 4 of 5 * 10
+        26
     """
 
     def __init__(
@@ -39,26 +46,26 @@ class BlockSparseLinear(nn.Module):
         super().__init__()
         self.block_sizes = dict(block_sizes)
         if not 1 <= window <= len(self.block_sizes):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"a window of {window} does not fit {len(self.block_sizes)} blocks"
             )
         self.window = window
         num_groups = len(self.block_sizes) - window + 1
         self.hidden = [hidden] * num_groups if isinstance(hidden, int) else list(hidden)
         if len(self.hidden) != num_groups or min(self.hidden) < 1:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"hidden is {self.hidden}; it must give at least one unit to each of "
                 f"the {num_groups} groups (blocks: {', '.join(self.block_sizes)})"
             )
         names = list(self.block_sizes)
         self.groups = [tuple(names[i : i + window]) for i in range(num_groups)]
         sizes = list(self.block_sizes.values())
-        # A parameter for each pair of group and block: the blocks of a window are
-        # multiplied where they lie, never joined.
+        # One parameter for each pair of group and block, so that the blocks of a window
+        # need not be concatenated.
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(units, sizes[index + place]))
+            nn.Parameter(torch.empty(units, size))
             for index, units in enumerate(self.hidden)
-            for place in range(window)
+            for size in sizes[index : index + window]
         )
         self.bias = nn.Parameter(torch.zeros(self.out_features)) if bias else None
         self.reset_parameters()
@@ -69,10 +76,10 @@ class BlockSparseLinear(nn.Module):
         return sum(self.hidden)
 
     def reset_parameters(self, std: float | None = None) -> None:
-        """New weights from N(0, std^2), biases zero.
+        """Draw weights from N(0, std^2) and set biases to zero.
 
         Args:
-            std: None gives each unit ``1 / sqrt(fan in)``.
+            std: None takes ``1 / sqrt(fan-in)`` for each unit.
         """
         for blocks in self.weights_by_group():
             fan_in = sum(self.block_sizes[name] for name in blocks)
@@ -82,10 +89,11 @@ class BlockSparseLinear(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, blocks: Mapping[str, Tensor | FactoredBlock]) -> Tensor:
-        """Blocks, name -> ``(..., D)``, to hidden values ``(..., H of all groups)``.
+        """Hidden values ``(..., H)`` of all groups, concatenated.
 
-        Blocks that are not formed are contracted in the cheaper of the two ways, see
-        :meth:`FactoredBlock.contract`.
+        Args:
+            blocks: block name -> ``(..., D)``; blocks of factors are contracted, see
+                :meth:`FactoredBlock.contract`.
         """
         parts = []
         for weights in self.weights_by_group():
@@ -97,7 +105,7 @@ class BlockSparseLinear(nn.Module):
         return hidden if self.bias is None else hidden + self.bias
 
     def to_dense(self) -> nn.Linear:
-        """The same map as one dense layer on flattened gradients ``(..., P)``."""
+        """An equal dense layer on flattened gradients ``(..., P)``."""
         sizes = list(self.block_sizes.values())
         dense = nn.Linear(sum(sizes), self.out_features, bias=self.bias is not None)
         dense = dense.to(self.weights[0])
@@ -116,7 +124,7 @@ class BlockSparseLinear(nn.Module):
         return dense
 
     def extra_repr(self) -> str:
-        """The groups, as they are printed."""
+        """The groups, for ``repr``."""
         return f"groups={self.groups}, hidden={self.hidden}"
 
     def weights_by_group(self) -> list[dict[str, nn.Parameter]]:

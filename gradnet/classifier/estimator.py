@@ -28,33 +28,32 @@ from gradnet.store.reader import GradientStore
 from gradnet.training.loop import TrainingSettings, fit
 from gradnet.training.supervised import SupervisedTask
 
-# Below this, halves and held-out parts would be empty or of one class.
-FEWEST_TO_SPLIT = 40
+# Parts of fewer samples could be empty or have a single class.
+MIN_SAMPLES_TO_SPLIT = 40
 
 
 class GradNetClassifier(ClassifierMixin, BaseEstimator):
     """Classifies by the gradients of a base network.
 
     Args:
-        base: maps inputs ``(N, ...)`` to logits ``(N, K)``; the classes, sorted, are
-            its logits in order. A copy of it is used, in evaluation mode. None trains a
+        base: maps inputs ``(N, ...)`` to logits ``(N, K)``, one for each class in
+            sorted order. A copy of it is used, in evaluation mode. None trains a
             network with one hidden layer of 32 units on standardized inputs, on half of
             the data.
         recipe: a name of :data:`gradnet.classifier.recipes.RECIPES`, or a recipe. Its
             fields are parameters too: ``recipe__hidden``,
             ``recipe__training__learning_rate``, and so on.
-        validation_fraction: part of the training data that stops the training.
-        device: where the copy of the base is and training is done: ``cpu``, ``cuda`` or
-            ``auto``.
+        validation_fraction: fraction of the training data for validation.
+        device: of training and prediction: ``cpu``, ``cuda`` or ``auto``.
         random_state: seed of weights, order and random labels.
-        max_memory: what a chunk of samples may take, in bytes or such as ``"2GB"``;
-            None takes the default of the device.
+        max_memory: of a chunk of samples, in bytes or such as ``"2GB"``; None takes the
+            default of the device.
 
     Attributes:
         classes_: the labels, sorted.
         base_: the copy of the base network.
         predictor_: the :class:`~gradnet.classifier.predictor.GradNetPredictor`.
-        history_: what its training did.
+        history_: the history of its training.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -85,14 +84,14 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         """The parameters by name.
 
         Args:
-            deep: the fields of the recipe too, as ``recipe__hidden`` and
+            deep: include the fields of the recipe, as ``recipe__hidden`` and
                 ``recipe__training__learning_rate``.
         """
         found: dict[str, Any] = super().get_params(deep=False)
         return found | self._recipe_parameters() if deep else found
 
     def set_params(self, **params: Any) -> "GradNetClassifier":
-        """Set parameters by the names that :meth:`get_params` has.
+        """Set parameters by the names that :meth:`get_params` returns.
 
         Raises:
             ValueError: there is no such parameter, or it is out of its range.
@@ -105,15 +104,15 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "GradNetClassifier":
-        """Train GradNet, and a base network first where none was given.
+        """Train GradNet, and before it a base network if none was given.
 
         Args:
             X: ``(N, ...)``, floats as the base takes them.
             y: ``(N,)``, labels of any type.
 
         Raises:
-            InvalidInputError: the labels are of one class, their number is not that of
-                the base network's logits, or there is no such recipe.
+            InvalidInputError: there is only one class, the number of classes is not
+                that of the base network's logits, or there is no such recipe.
         """
         X, y = validate_data(self, X, y, dtype=np.float32, allow_nd=True)
         check_classification_targets(y)
@@ -166,7 +165,7 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Scores ``(N, K)``; of two classes the difference, ``(N,)``."""
+        """Scores ``(N, K)``; for two classes their difference, ``(N,)``."""
         scores: NDArray[np.float32] = self._scores(X).cpu().numpy()
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
@@ -189,12 +188,12 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         return predictor.scores(torch.from_numpy(X).to(weight))
 
     def _dtype(self) -> torch.dtype:
-        """The type of numbers that the base takes."""
+        """The dtype of the base network's inputs."""
         parameters = () if self.base is None else self.base.parameters()
         return next((p.dtype for p in parameters), torch.float32)
 
     def _copy_of_base(self, device: torch.device) -> nn.Module:
-        """The base in evaluation mode on a device; the caller's stays as it is."""
+        """A copy of the base in evaluation mode; the original is not modified."""
         assert self.base is not None
         return copy.deepcopy(self.base).to(device).eval()
 
@@ -213,7 +212,7 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
         return RECIPES[self.recipe]
 
     def _halves(self, inputs: Tensor, labels: Tensor) -> tuple[Samples, Samples]:
-        """For the base and for GradNet; a base that was given needs none of it."""
+        """Samples for the base and for GradNet, which gets all if a base was given."""
 
         def samples(train: Tensor, validation: Tensor) -> Samples:
             number = len(self.classes_)
@@ -221,9 +220,9 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
                 inputs, labels, train, validation, IdentityTransform(), number
             )
 
-        everything = torch.arange(len(labels))
-        if len(labels) < FEWEST_TO_SPLIT:
-            return samples(everything, everything), samples(everything, everything)
+        indices = torch.arange(len(labels))
+        if len(labels) < MIN_SAMPLES_TO_SPLIT:
+            return samples(indices, indices), samples(indices, indices)
         splits = make_splits(len(labels), self.random_state, self.validation_fraction)
         base_half = samples(splits.base_train, splits.base_validation)
         if self.base is None:
@@ -268,7 +267,7 @@ class GradNetClassifier(ClassifierMixin, BaseEstimator):
 
 
 class Standardize(nn.Module):
-    """Subtracts the mean of some rows ``(N, D)`` and divides by their deviation."""
+    """Subtracts the mean of ``rows (N, D)`` and divides by their standard deviation."""
 
     mean: Tensor
     factor: Tensor

@@ -1,4 +1,4 @@
-"""GradNet's training, on gradients of images or of a store."""
+"""Trains and evaluates GradNet on gradients of images or of a store."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -36,13 +36,13 @@ from gradnet.training.loop import Callbacks, History, fit
 class GradNetTask:
     """Trains a predictor's network on the gradients of a source.
 
-    The ``sum`` head sees one gradient of each sample, at a label that is drawn anew in
-    each step, and learns to predict the true label (random-label training). The
-    ``scorer`` head sees the gradients at all ``K`` labels.
+    The ``sum`` head sees one gradient of each sample, at a new random label in each
+    step, and learns to predict the true label (random-label training). The ``scorer``
+    head sees the gradients at all ``K`` labels.
 
     Args:
         predictor: its network is trained.
-        source: where the gradients come from.
+        source: provides the gradients.
         seed: of the random labels.
     """
 
@@ -63,7 +63,7 @@ class GradNetTask:
             yield self.module.loss(outputs, logits, y) / len(batch)
 
     def fit_features(self) -> None:
-        """Fit the scaling, in one pass over training samples at a random label each."""
+        """Fit the scaling on training samples at one random label each, in one pass."""
         features = self.predictor.features
         if features.scale is None:
             return
@@ -127,7 +127,7 @@ def evaluate_predictor(
     """Accuracy and mean cross-entropy of all-label prediction on centre crops.
 
     Args:
-        predictor: what is evaluated.
+        predictor: the classifier to evaluate.
         samples: a test set, or samples whose validation part is used.
         description: shows progress under this name; None shows none.
 
@@ -155,24 +155,24 @@ def fit_gradnet(
 
     Args:
         base: inputs to logits ``(N, K)``, in evaluation mode; not modified.
-        data: images, better ones that the base was not trained on; or a store of the
-            base network's gradients, at all labels and not reduced.
+        data: images, preferably ones that the base was not trained on; or a store of
+            the base network's gradients, at all labels and not reduced.
         recipe: see :data:`gradnet.classifier.recipes.RECIPES`.
-        validation_fraction: part of a store's samples that is used for stopping; images
-            come with a validation part.
-        seed: of weights, order, augmentation, random labels, and of which samples of a
-            store validate.
+        validation_fraction: fraction of a store's samples for validation; images come
+            with a validation part.
+        seed: of weights, order, augmentation, random labels, and of the division of a
+            store.
         callbacks: see :class:`~gradnet.training.loop.Callbacks`.
         max_memory: see :class:`GradNetPredictor`.
 
     Returns:
-        The predictor, with the weights that were best on the validation part, and the
+        The predictor with the weights that were best on the validation part, and the
         history of the training.
 
     Raises:
         InvalidInputError: the base cannot be differentiated sample by sample, the
-            recipe does not fit it, or the store holds other gradients than prediction
-            will compute.
+            recipe does not fit it, or the store holds different gradients from those
+            that prediction will compute.
         GradnetError: the loss is not finite.
     """
     if isinstance(data, GradientStore):
@@ -209,7 +209,6 @@ def _check_store(store: GradientStore, predictor: GradNetPredictor) -> None:
     Raises:
         InvalidInputError: it does not.
     """
-    made_by = store.fingerprint
     layout, recipe = predictor.layout, predictor.recipe
     wanted = {
         "weights": weights_fingerprint(predictor.base),
@@ -219,9 +218,10 @@ def _check_store(store: GradientStore, predictor: GradNetPredictor) -> None:
         "layers": layout.to_dict(),
     }
     for name, value in wanted.items():
-        if made_by.get(name) != value:
+        found = store.fingerprint.get(name)
+        if found != value:
             raise InvalidInputError(
-                f"{store.location} does not fit: its {name} is {made_by.get(name)!r}, "
+                f"{store.location} does not fit: its {name} is {found!r}, "
                 f"the network and the recipe need {value!r}; extract it anew"
             )
     if store.num_samples < 2:

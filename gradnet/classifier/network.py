@@ -2,7 +2,7 @@
 
 | head | output for one gradient | score of a label |
 |---|---|---|
-| ``sum`` | K logits, as in 2018 | its logits of all K gradients, summed |
+| ``sum`` | K logits, as in 2018 | its logits, summed over all K gradients |
 | ``scorer`` | one score, the same weights for every label | base logit plus score |
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradnet.classifier.block_sparse import BlockSparseLinear
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.factors import FactoredBlock
 
 
@@ -28,15 +28,23 @@ class GradNet(nn.Module):
         block_sizes: block name -> ``D``, in network order.
         num_classes: ``K``.
         hidden: units of each group, see :class:`BlockSparseLinear`.
-        window: adjacent blocks that a group sees.
+        window: the number of adjacent blocks that a group sees.
         head: ``sum`` or ``scorer``.
         activation: of the hidden units, ``relu`` or ``identity``.
         dropout: probability of dropping a hidden unit in training.
-        initial_std: of all weights; None scales the first layer by its fan in and
-            starts the scorer at the base network's own logits.
+        initial_std: of all weights; None scales the first layer by its fan-in, and
+            lets the scorer start at the base network's own logits.
 
     Raises:
-        GradnetError: an argument is out of its range.
+        InvalidInputError: an argument is out of its range.
+
+    Example:
+        >>> network = GradNet({"conv": 6, "fc": 4}, num_classes=3, head="scorer")
+        >>> features = {"conv": torch.ones(5, 3, 6), "fc": torch.ones(5, 3, 4)}
+        >>> outputs = network(features)  # of 5 samples at all 3 labels
+        >>> logits = torch.zeros(5, 3)
+        >>> network.predict(outputs, logits).shape
+        torch.Size([5, 3])
     """
 
     def __init__(
@@ -52,11 +60,15 @@ class GradNet(nn.Module):
     ) -> None:
         super().__init__()
         if head not in ("sum", "scorer"):
-            raise GradnetError(f"no head {head!r}; there are: sum, scorer")
+            raise InvalidInputError(f"no head {head!r}; there are: sum, scorer")
         if activation not in ("relu", "identity"):
-            raise GradnetError(f"no activation {activation!r}: give relu or identity")
+            raise InvalidInputError(
+                f"no activation {activation!r}: give relu or identity"
+            )
         if not 0 <= dropout < 1:
-            raise GradnetError(f"dropout is {dropout}; it must be from 0 to below 1")
+            raise InvalidInputError(
+                f"dropout is {dropout}; it must be from 0 to below 1"
+            )
         self.head, self.num_classes = head, num_classes
         is_linear = activation == "identity"
         self.first = BlockSparseLinear(block_sizes, hidden, window, bias=not is_linear)
@@ -68,15 +80,19 @@ class GradNet(nn.Module):
         self.reset_parameters(initial_std)
 
     def reset_parameters(self, std: float | None = None) -> None:
-        """New weights; see ``initial_std`` of the class."""
+        """Draw new weights.
+
+        Args:
+            std: see ``initial_std`` of the class.
+        """
         self.first.reset_parameters(std)
         if std is not None:
             nn.init.normal_(self.output.weight, std=std)
         elif self.head == "sum":
             self.output.reset_parameters()
         elif isinstance(self.activation, nn.Identity):
-            # Either factor of a product may start at zero. With this one the first
-            # layer is the tangent model itself, learning from the first step.
+            # One factor of a product may start at zero. With this one the first layer
+            # is the tangent model itself, and it learns from the first step.
             self.first.reset_parameters(0.0)
             nn.init.ones_(self.output.weight)
         else:
@@ -85,7 +101,14 @@ class GradNet(nn.Module):
             nn.init.zeros_(self.output.bias)
 
     def forward(self, features: Mapping[str, Tensor | FactoredBlock]) -> Tensor:
-        """Features, name -> ``(..., D)``, to ``(..., K)`` (sum), ``(...)`` (scorer)."""
+        """The outputs for gradients.
+
+        Args:
+            features: block name -> ``(..., D)``.
+
+        Returns:
+            ``(..., K)`` of the sum head, ``(...)`` of the scorer.
+        """
         hidden = self.dropout(self.activation(self.first(features)))
         output: Tensor = self.output(hidden)
         return output if self.head == "sum" else output[..., 0]
@@ -94,8 +117,8 @@ class GradNet(nn.Module):
         """Cross-entropy against the true labels, summed over the samples.
 
         Args:
-            outputs: ``(N, C, K)`` of gradients at labels drawn at random (sum), or
-                ``(N, K)`` of those at all labels in order (scorer).
+            outputs: for the gradients at random labels, ``(N, C, K)``, of the sum head;
+                for the gradients at all labels in order, ``(N, K)``, of the scorer.
             logits: the base network's, ``(N, K)``.
             y: true labels ``(N,)``.
         """
@@ -108,7 +131,12 @@ class GradNet(nn.Module):
         return total / outputs.shape[1]
 
     def predict(self, outputs: Tensor, logits: Tensor) -> Tensor:
-        """Scores ``(N, K)`` from the outputs for the gradients at all K labels."""
+        """Scores ``(N, K)`` by the gradients at all K labels.
+
+        Args:
+            outputs: ``(N, K, K)`` of the sum head, ``(N, K)`` of the scorer.
+            logits: the base network's, ``(N, K)``.
+        """
         return logits + outputs if self.head == "scorer" else outputs.sum(1)
 
     @property
@@ -118,18 +146,18 @@ class GradNet(nn.Module):
         return self.head == "scorer" and is_linear
 
     def linear_weights(self) -> dict[str, Tensor]:
-        """Of a linear scorer: block name -> ``(D,)``, both layers multiplied out."""
+        """The product of both layers of a linear scorer, block name -> ``(D,)``."""
         totals: dict[str, Tensor] = {}
         outputs = self.output.weight[0].split(self.first.hidden)
         for output, blocks in zip(outputs, self.first.weights_by_group(), strict=True):
             for name, weight in blocks.items():
-                share = output @ weight
-                totals[name] = totals[name] + share if name in totals else share
+                term = output @ weight
+                totals[name] = totals[name] + term if name in totals else term
         return totals
 
     @torch.no_grad()
-    def dense_twin(self) -> nn.Sequential:
-        """The same network on flattened gradients, its first layer dense."""
+    def to_dense(self) -> nn.Sequential:
+        """An equal network on flattened gradients ``(..., P)``, dense throughout."""
         return nn.Sequential(
             self.first.to_dense(), self.activation, self.dropout, self.output
         )

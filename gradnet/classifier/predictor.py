@@ -1,4 +1,4 @@
-"""GradNetPredictor: a base network and its GradNet, together one classifier."""
+"""GradNetPredictor: a base network and its GradNet, which together classify."""
 
 import functools
 import math
@@ -25,25 +25,25 @@ from gradnet.classifier.tangent import (
 )
 from gradnet.core.formats import Format
 from gradnet.core.reproducibility import isolated_randomness, versions
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.layout import BlockLayout
 
-# Format 1 has a number; the fields are those of format 0.
+# Format 1 added the number; the fields are those of format 0.
 FORMAT = Format("gradnet", (lambda header: header,))
 
 
 class GradNetPredictor:
-    """Classifies by the gradients at all labels, of one chunk of samples at a time.
+    """Classifies by the gradients at all labels, one chunk of samples at a time.
 
     Args:
         base: inputs ``(N, ...)`` to logits ``(N, K)``, in evaluation mode; it is not
             modified.
         recipe: how its gradients are read and classified.
         num_classes: ``K``.
-        max_memory: what one chunk of samples may take in training and in prediction,
-            such as ``"2GB"``; None takes the default of
-            :data:`gradnet.core.memory.BUDGETS`. At least one sample is always taken.
+        max_memory: of one chunk in training and prediction, in bytes or such as
+            ``"2GB"``; None takes the default of :data:`gradnet.core.memory.BUDGETS`. A
+            chunk has at least one sample.
 
     Attributes:
         features: fitted by :func:`gradnet.classifier.fit.fit_gradnet`.
@@ -52,7 +52,16 @@ class GradNetPredictor:
         about: what stands in the header of the file that it was read from; else empty.
 
     Raises:
-        GradnetError: the recipe does not fit the base network.
+        InvalidInputError: the recipe does not fit the base network.
+
+    Example:
+        >>> from gradnet import RECIPES
+        >>> base = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+        >>> predictor = GradNetPredictor(base, RECIPES["default"], num_classes=3)
+        >>> predictor.scores(torch.ones(5, 4)).shape
+        torch.Size([5, 3])
+        >>> predictor.gradients_used >= 5 * 3
+        True
     """
 
     def __init__(
@@ -94,15 +103,15 @@ class GradNetPredictor:
         """Slices of ``count`` samples, each of which fits the memory budget.
 
         Args:
-            kind: of the work; samples of one kind need the same memory.
-            work: what is done with some of the samples. It is tried, with a backward
-                pass to the network's weights where what it returns has one, to measure
-                what it needs; neither random numbers nor counts are changed by that.
+            kind: identifies the kind of work; samples of one kind need the same memory.
+            work: processes a slice of the samples. It is run to measure its memory,
+                with a backward pass to the network's weights if its result requires
+                one; this changes neither random numbers nor ``gradients_used``.
             count: ``N``.
             device: where the work is done.
         """
 
-        def try_out(samples: int) -> None:
+        def run(samples: int) -> None:
             used = self.gradients_used
             with isolated_randomness():
                 result = work(slice(0, samples))
@@ -112,12 +121,12 @@ class GradNetPredictor:
             self.gradients_used = used
 
         key = kind, torch.is_grad_enabled(), self.network.training
-        size = self.extractor.chunk_sizes.find_up_to(count, key, try_out, device)
+        size = self.extractor.chunk_sizes.find_up_to(count, key, run, device)
         return [slice(start, start + size) for start in range(0, count, size)]
 
     @property
     def is_tangent_model(self) -> bool:
-        """Whether scores are linear in the gradients: none needs to be formed."""
+        """Whether scores are linear in the gradients, so that none must be formed."""
         return is_tangent_model(self.extractor, self.features, self.network)
 
     def blocks(
@@ -142,7 +151,8 @@ class GradNetPredictor:
             labels: ``(N, C)``; None takes all K.
 
         Returns:
-            The outputs are ``(N, C, K)`` for the sum head, ``(N, C)`` for the scorer.
+            The logits; the outputs, ``(N, C, K)`` of the sum head, ``(N, C)`` of the
+            scorer.
         """
         if labels is None and self.is_tangent_model:
             weights = tangent_weights(self.extractor, self.features, self.network)
@@ -184,6 +194,9 @@ class GradNetPredictor:
         Args:
             path: a ``.safetensors`` file.
             about: further JSON values for the header, such as accuracy and seed.
+
+        Returns:
+            The path.
         """
         tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"features/{k}": v for k, v in self.features.state_dict().items()}
@@ -199,21 +212,29 @@ class GradNetPredictor:
 
     @classmethod
     def load(cls, path: str | Path, base: nn.Module) -> "GradNetPredictor":
-        """Read a GradNet for the base network that it was read from.
+        """Read a GradNet that was trained on the gradients of a base network.
+
+        Args:
+            path: a file that :meth:`save` wrote.
+            base: that base network, in evaluation mode.
 
         Raises:
-            GradnetError: the file is missing, damaged, or no GradNet, or the base
-                network is another one.
+            DamagedFileError: the file is missing, damaged, or holds no GradNet.
+            InvalidInputError: the weights of the base network are different ones.
         """
         header, tensors = load_with_header(path)
         if header.get("kind") != FORMAT.kind:
-            raise GradnetError(f"{path} holds no GradNet; was a base snapshot meant?")
+            raise DamagedFileError(
+                f"{path} holds no GradNet; was a base snapshot meant?"
+            )
         header = FORMAT.read(header, str(path))
         for name in ("base", "recipe", "num_classes"):
             if name not in header:
-                raise GradnetError(f"{path} has a damaged header: no {name!r} in it")
+                raise DamagedFileError(
+                    f"{path} has a damaged header: no {name!r} in it"
+                )
         if header["base"] != weights_fingerprint(base):
-            raise GradnetError(
+            raise InvalidInputError(
                 f"{path} was read from another base network (its weights have the "
                 f"fingerprint {header['base']}, these {weights_fingerprint(base)})"
             )

@@ -1,7 +1,7 @@
-"""Where GradNet's training gets its gradients: made from images, or read from a store.
+"""Sources of gradients for GradNet's training: computed from images, or stored.
 
-A source hands out batches; a batch gives the network's outputs part by part, so that
-the gradients of one part only are in memory.
+A source returns batches. A batch returns the network's outputs part by part, so that
+only the gradients of one part are in memory.
 """
 
 from collections.abc import Callable, Hashable
@@ -18,12 +18,12 @@ from gradnet.store.dataset import shard_order
 from gradnet.store.reader import GradientStore
 from gradnet.training.supervised import Batches, augmented_batch
 
-# Shards that are read in turns, so that a batch mixes their samples.
+# The number of shards whose samples are shuffled together.
 SHARD_WINDOW = 4
 
 
 class Outputs(NamedTuple):
-    """What a loss is computed from.
+    """The arguments of a loss.
 
     Attributes:
         logits: the base network's, ``(n, K)``.
@@ -37,11 +37,11 @@ class Outputs(NamedTuple):
 
 
 class Batch(Protocol):
-    """Samples whose gradients are asked for part by part."""
+    """Samples whose gradients are requested part by part."""
 
     @property
     def kind(self) -> Hashable:
-        """Batches of one kind need the same memory for each sample."""
+        """Identifies the kind of batch; one kind needs the same memory a sample."""
 
     @property
     def device(self) -> torch.device:
@@ -54,19 +54,27 @@ class Batch(Protocol):
         """GradNet's outputs for some samples.
 
         Args:
-            part: which samples.
-            labels: ``(n, 1)``, the candidate label of each; None takes all ``K``.
+            part: the slice of the samples.
+            labels: ``(n, 1)``, a candidate label for each; None takes all ``K``.
         """
 
     def blocks(self, part: slice, labels: Tensor) -> dict[str, Tensor]:
-        """Gradients at one label ``(n, 1)`` each: block name -> ``(n, 1, D)``."""
+        """Gradients at one label each.
+
+        Args:
+            part: the slice of the samples.
+            labels: ``(n, 1)``.
+
+        Returns:
+            Block name -> ``(n, 1, D)``.
+        """
 
 
 class GradientSource(Protocol):
     """Samples with gradients, divided into training and validation samples."""
 
     def training_batch(self, step: int) -> Batch:
-        """The batch of a step; a function of the step alone."""
+        """The batch of a step; it depends on the step alone."""
 
     def statistics_batch(self, count: int) -> Batch:
         """Up to ``count`` training samples, to fit the scaling of features on."""
@@ -77,11 +85,11 @@ class GradientSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images whose gradients are computed when asked for, and then dropped.
+    """Images whose gradients are computed on request and not kept.
 
     Attributes:
-        predictor: computes them.
-        inputs: of a slice of the samples, as the base network takes them.
+        predictor: computes the gradients.
+        inputs: function of a slice that returns the base network's inputs.
         targets: true labels ``(N,)``, on the images' device.
     """
 
@@ -114,11 +122,11 @@ class ImageBatch:
 
 
 class FreshGradients:
-    """Gradients of images that are augmented anew at each step.
+    """Gradients of images, with new augmentation in each step.
 
     Args:
         predictor: computes the gradients.
-        samples: images, labels, and which of them train and validate.
+        samples: images, labels, and their training and validation parts.
         seed: of order and augmentation.
     """
 
@@ -149,7 +157,7 @@ class FreshGradients:
 def validation_batch(
     predictor: GradNetPredictor, samples: Samples | EvaluationSamples
 ) -> ImageBatch:
-    """The samples that an accuracy is measured on, as centre crops."""
+    """The samples for evaluation, as centre crops."""
     indices = samples.evaluation.to(samples.images.device)
 
     def inputs(part: slice) -> Tensor:
@@ -160,12 +168,12 @@ def validation_batch(
 
 @dataclass(frozen=True)
 class StoredBatch:
-    """Samples of a store, which are read when asked for.
+    """Samples of a store, which are read on request.
 
     Attributes:
         predictor: its features and network are applied to the gradients.
         store: gradients at all ``K`` labels.
-        samples: numbers in the store, ``(N,)``.
+        samples: positions in the store, ``(N,)``.
     """
 
     predictor: GradNetPredictor
@@ -213,13 +221,13 @@ class StoredBatch:
 
 
 class StoredGradients:
-    """Gradients from a store: of its images as they were, without new augmentation.
+    """Gradients from a store, without new augmentation.
 
     Args:
         predictor: its features and network are applied to the gradients.
         store: gradients at all ``K`` labels.
-        train: numbers of the training samples.
-        validation: numbers of the validation samples.
+        train: positions of the training samples.
+        validation: positions of the validation samples.
         seed: of the order.
     """
 
@@ -249,7 +257,7 @@ class StoredGradients:
         return self._batch(self.validation)
 
     def indices(self, step: int) -> Tensor:
-        """The samples ``(N,)`` of a step, counted from 0; shuffled in each epoch."""
+        """Positions ``(n,)`` of the samples of a step; shuffled anew in each epoch."""
         epoch, index = divmod(step, len(self.train) // self.batch_size)
         if self._order is None or self._order[0] != epoch:
             keys = self.seed, epoch
@@ -264,7 +272,16 @@ class StoredGradients:
 def split_store(
     store: GradientStore, validation_fraction: float, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Numbers of the training and of the validation samples, rising, at random."""
+    """Divide a store at random.
+
+    Args:
+        store: the store.
+        validation_fraction: fraction of the samples for validation; at least one.
+        seed: of the division.
+
+    Returns:
+        Positions of the training samples and of the validation samples, ascending.
+    """
     order = torch.randperm(
         store.num_samples, generator=make_generator("stored samples", seed)
     )

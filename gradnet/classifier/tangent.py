@@ -1,10 +1,10 @@
 """The linear scorer without forming a gradient: one Jacobian-vector product.
 
-A score that is linear in the gradient, ``w . g(x, c)``, is ``(softmax(z) - onehot(c)) .
-t`` with ``t = J w``, the derivative of the logits along ``w``: forward mode gives it
-for all labels at about twice the cost of a forward pass (Mu, Liang and Li, ICLR 2020,
-for one gradient; here for the loss gradients of every candidate label). It is equal to
-the formed way to rounding.
+A score that is linear in the gradient, ``w . g(x, c)``, equals ``(softmax(z) -
+onehot(c)) . t`` with ``t = J w``, the derivative of the logits along ``w``.
+Forward-mode differentiation gives it for all labels at about twice the cost of a
+forward pass (Mu, Liang and Li, ICLR 2020, for one gradient; here for the loss gradients
+of all candidate labels). The result equals that of formed gradients to rounding.
 """
 
 import warnings
@@ -26,7 +26,7 @@ from gradnet.gradients.extractor import GradientExtractor
 def is_tangent_model(
     extractor: GradientExtractor, features: Features, network: GradNet
 ) -> bool:
-    """Whether scores are linear in cross-entropy gradients, as they must be here."""
+    """Whether scores are linear in cross-entropy gradients, as this module requires."""
     return (
         extractor.loss == CROSS_ENTROPY
         and not extractor.weight_decay
@@ -38,9 +38,9 @@ def is_tangent_model(
 def tangent_weights(
     extractor: GradientExtractor, features: Features, network: GradNet
 ) -> dict[str, Tensor]:
-    """What each gradient coordinate counts for: parameter name -> its shape.
+    """The score's weight on each gradient coordinate: parameter name -> ``shape``.
 
-    The first layer, the output layer and the scaling, multiplied out; differentiable.
+    It is the product of scaling, first layer and output layer; differentiable.
     """
     weights = {
         name: features.scale_linearly(name, weight)
@@ -55,7 +55,7 @@ def logits_and_scores(
     """Base logits and scores of all labels.
 
     Args:
-        extractor: its model is differentiated; its layers must be those of ``weights``.
+        extractor: of the gradients that ``weights`` are for.
         weights: see :func:`tangent_weights`.
         x: ``(N, ...)``.
 
@@ -63,7 +63,7 @@ def logits_and_scores(
         ``(N, K)`` and ``(N, K)``, the second differentiable by ``weights``.
 
     Raises:
-        GradnetError: a layer of the model changes from call to call.
+        InvalidInputError: a layer of the model changes from call to call.
     """
     check_evaluation_mode(extractor.model)
     chosen, fixed = extractor.selected_and_fixed_parameters()
@@ -73,7 +73,7 @@ def logits_and_scores(
         return logits
 
     with differentiable_attention(), warnings.catch_warnings():
-        # At its first use torch's forward mode calls a function that torch deprecates.
+        # Forward mode calls a function that torch itself deprecates at its first use.
         warnings.filterwarnings("ignore", "`torch.jit.script`", DeprecationWarning)
         logits, tangent = jvp(logits_of, (chosen,), (dict(weights),))[:2]
     mean = (logits.detach().softmax(-1) * tangent).sum(-1, keepdim=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gradnet.constructive.cascade.candidates import uniform
-from gradnet.constructive.node_networks import Learners, Networks, as_columns
+from gradnet.constructive.node_networks import Networks, TrainableNetworks, as_columns
 from gradnet.constructive.trial_samples import check_samples
 from gradnet.core.reproducibility import make_generator
 from gradnet.core.threads import for_each_piece
@@ -86,8 +86,8 @@ class NodeCreationResult:
         networks: the final networks.
         solved: ``(T,)`` bool. For an unsolved trial, ``hidden_units`` and ``sweeps``
             are only lower bounds.
-        hidden_units: ``(T,)``.
-        sweeps: ``(T,)``.
+        hidden_units: final number of hidden units, ``(T,)``.
+        sweeps: number of sweeps over all patterns, ``(T,)``.
         additions: for each trial, the sweeps after which a unit was added.
         errors: mean squared error per output before the first sweep and after each one,
             ``(T, sweeps + 1)``; NaN after the end of a trial.
@@ -104,25 +104,29 @@ class NodeCreationResult:
 def has_flattened(
     errors: Tensor, added: Tensor, window: int, threshold: float
 ) -> Tensor:
-    """The paper's rule: whether it is time to add a unit.
+    """The paper's trigger: whether the error has flattened out and a unit is due.
+
+    With ``E_t`` the error after sweep ``t``, ``t_0`` the last addition, ``w`` the
+    window and ``d`` the threshold: ``(E_{t-w} - E_t) / E_{t_0} < d`` and
+    ``t - w >= t_0``.
 
     Args:
         errors: of all sweeps so far, ``(t + 1, T)``; NaN where a trial has ended.
         added: the row of ``errors`` at the last addition, ``(T,)``; 0 if there was
             none.
-        window: number of sweeps over which the fall is measured; it never starts before
-            the last addition.
-        threshold: smallest sufficient fall, as a fraction of the error at the last
-            addition.
+        window: number of sweeps over which the decrease is measured; it never starts
+            before the last addition.
+        threshold: the smallest decrease that counts as progress, as a fraction of the
+            error at the last addition.
 
     Returns:
-        True where the error fell by less, ``(T,)``.
+        True where a unit should be added, ``(T,)``.
     """
     now = len(errors) - 1
     if now < window:
         return torch.zeros_like(added, dtype=torch.bool)
-    fall = errors[now - window] - errors[now]
-    is_small = fall < threshold * errors.gather(0, added[None])[0]
+    decrease = errors[now - window] - errors[now]
+    is_small = decrease < threshold * errors.gather(0, added[None])[0]
     return is_small & (added <= now - window)
 
 
@@ -142,7 +146,10 @@ def node_creation(
         inputs: ``(N, D)``; their device and dtype are used throughout.
         targets: ``(N, K)``, 0 or 1.
         settings: see :class:`NodeCreationSettings`.
-        seeds: of the trials.
+        seeds: one per trial.
+
+    Returns:
+        The trained networks, and how each trial went.
 
     Raises:
         InvalidInputError: the shapes of the samples do not match, or there are none.
@@ -188,12 +195,12 @@ class _Run:
             for seed in seeds
         ]
         biases = torch.stack(draws).to(inputs)
-        self.learners = Learners.without_units(biases, inputs.shape[1])
+        self.networks = TrainableNetworks.without_units(biases, inputs.shape[1])
         self.trials = list(range(len(seeds)))
         self.units, self.sweeps = [0 for _ in seeds], [0 for _ in seeds]
         self.additions: list[list[int]] = [[] for _ in seeds]
         self.solved: set[int] = set()
-        self.ended: dict[int, Learners] = {}
+        self.ended: dict[int, TrainableNetworks] = {}
         for index in self.trials:
             self.add_unit(index, settings.weight_range)
         self.added = torch.zeros(len(seeds), dtype=torch.long, device=inputs.device)
@@ -204,23 +211,23 @@ class _Run:
         """Train and grow until every trial has ended."""
         rate, momentum = self.settings.learning_rate, self.settings.momentum
         for sweep in range(self.settings.max_sweeps + 1):
-            self.judge(sweep)
+            self.evaluate(sweep)
             if not self.trials:
                 return
             for columns, targets in self.batches:
-                self.learners.learn(columns, targets, rate, momentum)
+                self.networks.train_step(columns, targets, rate, momentum)
 
-    def judge(self, sweep: int) -> None:
+    def evaluate(self, sweep: int) -> None:
         """Measure the errors after a sweep; end trials or add units."""
         settings, trials = self.settings, self.trials
-        outputs = self.learners.values(self.columns)[1]
+        outputs = self.networks.values(self.columns)[1]
         squares = (outputs - self.targets).square().flatten(1)
         means, largest = squares.mean(1), squares.amax(1)
         self.errors[sweep, trials] = means
         errors = self.errors[: sweep + 1]
         flat = has_flattened(errors, self.added, settings.window, settings.threshold)
-        good = (means <= settings.mean_error) & (largest <= settings.largest_error)
-        solved = {trials[index] for index in good.nonzero()[:, 0].tolist()}
+        is_solved = (means <= settings.mean_error) & (largest <= settings.largest_error)
+        solved = {trials[index] for index in is_solved.nonzero()[:, 0].tolist()}
         grows = set(flat.nonzero()[:, 0].tolist()) - solved
         is_last = sweep == settings.max_sweeps
         self.solved |= solved
@@ -232,35 +239,35 @@ class _Run:
                 self.add_unit(index, settings.outgoing_range)
                 self.additions[trial].append(sweep)
                 self.added[trial] = sweep
-        left = [index for index, trial in enumerate(trials) if trial not in self.ended]
-        if len(left) < len(trials):
-            self.trials = [trials[index] for index in left]
-            self.learners = self.learners.each(lambda values: values[left])
+        running = [i for i, trial in enumerate(trials) if trial not in self.ended]
+        if len(running) < len(trials):
+            self.trials = [trials[index] for index in running]
+            self.networks = self.networks.map(lambda values: values[running])
 
     def add_unit(self, index: int, outgoing_range: float) -> None:
         """Add a hidden unit to a network.
 
         Args:
             index: of the network in the batch.
-            outgoing_range: of its outgoing weights.
+            outgoing_range: its outgoing weights are uniform in plus or minus this.
         """
         trial = self.trials[index]
         self.units[trial] = unit = self.units[trial] + 1
-        if unit == self.learners.scale.shape[1]:
-            self.learners = self.learners.with_spare_unit()
+        if unit == self.networks.scale.shape[1]:
+            self.networks = self.networks.padded()
         generator = make_generator("node creation", self.seeds[trial], unit)
         weights = (
             uniform((len(self.columns),), self.settings.weight_range, generator),
             uniform((len(self.targets),), outgoing_range, generator),
         )
-        self.learners.put(index, unit, weights, self.settings.frozen)
+        self.networks.set_unit(index, unit, weights, self.settings.frozen)
 
     def end(self, index: int, sweep: int) -> None:
         """End a trial and store its network."""
         trial = self.trials[index]
         self.sweeps[trial] = sweep
         size = 1 + self.units[trial]
-        self.ended[trial] = self.learners.each(lambda values: values[index, :size])
+        self.ended[trial] = self.networks.map(lambda values: values[index, :size])
 
     def result(self) -> NodeCreationResult:
         """The results, once every trial has ended."""

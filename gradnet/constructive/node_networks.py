@@ -1,4 +1,4 @@
-"""Small sigmoid networks with one hidden layer, a batch of them learning at once.
+"""Small sigmoid networks with one hidden layer, a batch of them trained at once.
 
 Letters: ``T`` networks, ``D`` inputs, ``H`` hidden units of the largest network, ``K``
 outputs, ``N`` patterns.
@@ -14,16 +14,17 @@ from torch.nn import functional
 
 @dataclass
 class Networks:
-    """Networks of several sizes.
+    """A batch of networks of several sizes, padded to the largest.
 
     Hidden unit 0 is the bias of the outputs: its incoming weights are 0, so that its
-    sigmoid is 1/2, and scale 2 makes it 1. Its gradient is 0 then, and so is that of
-    the units that a network does not have: their scale is 0.
+    sigmoid is 1/2, and a scale of 2 makes it 1; no gradient reaches its incoming
+    weights. Padding units have a scale of 0, so that they output 0 and get no gradient.
 
     Attributes:
-        incoming: weights of hidden units, biases first, ``(T, 1 + H, 1 + D)``.
-        outgoing: ``(T, 1 + H, K)``.
-        scale: of hidden units ``(T, 1 + H, 1)``.
+        incoming: incoming weights of the hidden units, biases first,
+            ``(T, 1 + H, 1 + D)``.
+        outgoing: outgoing weights of the hidden units, ``(T, 1 + H, K)``.
+        scale: factor of each hidden unit's output, ``(T, 1 + H, 1)``.
     """
 
     incoming: Tensor
@@ -35,7 +36,15 @@ class Networks:
         return self.values(as_columns(inputs))[1].mT
 
     def values(self, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Values of hidden units ``(T, 1 + H, N)`` and of outputs ``(T, K, N)``."""
+        """The forward pass.
+
+        Args:
+            columns: of :func:`as_columns`, ``(1 + D, N)``.
+
+        Returns:
+            The activations of the hidden units ``(T, 1 + H, N)`` and the outputs
+            ``(T, K, N)``.
+        """
         hidden = (self.incoming @ columns).sigmoid() * self.scale
         return hidden, (self.outgoing.mT @ hidden).sigmoid()
 
@@ -46,13 +55,14 @@ def as_columns(inputs: Tensor) -> Tensor:
 
 
 @dataclass
-class Learners(Networks):
-    """Networks that learn by backpropagation, with momentum.
+class TrainableNetworks(Networks):
+    """Networks that are trained by gradient descent with momentum.
 
     Attributes:
-        incoming_steps: the last ones of the incoming weights, ``(T, 1 + H, 1 + D)``.
-        outgoing_steps: of the outgoing weights, ``(T, 1 + H, K)``.
-        trains: 1 for units whose incoming weights learn, else 0, ``(T, 1 + H, 1)``.
+        incoming_steps: last update of the incoming weights, ``(T, 1 + H, 1 + D)``.
+        outgoing_steps: last update of the outgoing weights, ``(T, 1 + H, K)``.
+        trains: 1 for units whose incoming weights are trained, else 0,
+            ``(T, 1 + H, 1)``.
     """
 
     incoming_steps: Tensor
@@ -60,24 +70,32 @@ class Learners(Networks):
     trains: Tensor
 
     @classmethod
-    def without_units(cls, biases: Tensor, inputs: int) -> "Learners":
-        """Networks without hidden units, from the output biases ``(T, K)``."""
+    def without_units(cls, biases: Tensor, inputs: int) -> "TrainableNetworks":
+        """Networks without hidden units.
+
+        Args:
+            biases: of the outputs, ``(T, K)``.
+            inputs: ``D``.
+
+        Returns:
+            The networks, with no momentum.
+        """
         incoming = biases.new_zeros(len(biases), 1, 1 + inputs)
         outgoing = biases[:, None].clone()
         none = torch.zeros_like(incoming[..., :1])
         steps = torch.zeros_like(incoming), torch.zeros_like(outgoing)
         return cls(incoming, outgoing, none + 2, *steps, none)
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> "Learners":
-        """Apply the same function to every tensor."""
-        return Learners(*map(change, vars(self).values()))
+    def map(self, change: Callable[[Tensor], Tensor]) -> "TrainableNetworks":
+        """Networks whose tensors are those of these, each mapped by the function."""
+        return TrainableNetworks(*map(change, vars(self).values()))
 
-    def with_spare_unit(self) -> "Learners":
+    def padded(self) -> "TrainableNetworks":
         """The same networks, padded by one unused hidden unit."""
-        return self.each(lambda values: functional.pad(values, (0, 0, 0, 1)))
+        return self.map(lambda values: functional.pad(values, (0, 0, 0, 1)))
 
-    def put(
-        self, index: int, unit: int, weights: tuple[Tensor, Tensor], freezes: bool
+    def set_unit(
+        self, index: int, unit: int, weights: tuple[Tensor, Tensor], freeze_others: bool
     ) -> None:
         """Add a hidden unit to one network.
 
@@ -85,25 +103,26 @@ class Learners(Networks):
             index: of the network in the batch.
             unit: its number, counted from 1.
             weights: incoming ``(1 + D,)`` and outgoing ``(K,)``.
-            freezes: freeze the incoming weights of the network's other units.
+            freeze_others: stop training the incoming weights of the network's other
+                units.
         """
         self.incoming[index, unit], self.outgoing[index, unit] = weights
         self.scale[index, unit] = 1
-        if freezes:
+        if freeze_others:
             self.trains[index] = 0
             self.incoming_steps[index] = 0
         self.trains[index, unit] = 1
 
-    def learn(
+    def train_step(
         self, columns: Tensor, targets: Tensor, rate: float, momentum: float
     ) -> None:
-        """Update all weights once: gradient summed over patterns, with momentum.
+        """Update all weights once, in place, by the gradient summed over patterns.
 
         Args:
-            columns: ``(1 + D, N)``.
+            columns: inputs, see :func:`as_columns`, ``(1 + D, N)``.
             targets: ``(K, N)``.
-            rate: times the gradient of half the squared error.
-            momentum: times the last step.
+            rate: multiplies the gradient of half the squared error.
+            momentum: multiplies the last update.
         """
         sigmoid_backward = torch.ops.aten.sigmoid_backward
         hidden, outputs = self.values(columns)

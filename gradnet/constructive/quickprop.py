@@ -1,7 +1,7 @@
 """Quickprop, elementwise on tensors of weights.
 
 S. E. Fahlman, An empirical study of learning speed in back-propagation networks,
-CMU-CS-88-162, 1988.
+CMU-CS-88-162, 1988. As there, a slope is the gradient with respect to one weight.
 """
 
 from dataclasses import dataclass
@@ -17,39 +17,45 @@ def quickprop_step(
     rate: float | Tensor,
     growth: float,
 ) -> Tensor:
-    """The step of each weight, towards the minimum of a parabola or downhill.
+    """The update of each weight, by a parabola through its last two slopes.
+
+    With slope ``S`` now and ``S'`` before the last step ``d'``, the parabola has its
+    minimum at ``d = d' S / (S' - S)``. Where that would be further than ``growth * d'``
+    in the direction of the last step, the step is ``growth * d'``. A gradient descent
+    step ``-rate * S`` is added at the start, and where the last step still leads
+    downhill.
 
     Args:
-        slopes: gradient of the objective at the current weights.
-        previous_slopes: before the last step.
+        slopes: gradient of the objective at the current weights, of any shape.
+        previous_slopes: gradient before the last step, of the same shape.
         previous_steps: the last step; zero for a weight that has made none.
-        rate: of the step along the slope, which is made at the start and wherever the
-            last step still leads downhill.
-        growth: a step is at most so many times the last one, where it leads on.
+        rate: learning rate of the gradient descent step.
+        growth: maximum growth factor (Fahlman's mu): a step is at most this many times
+            the last one.
 
     Returns:
         What to add to the weights, of the same shape.
     """
     shrink = growth / (1 + growth)
     direction = previous_steps.sign()
-    # Positive where going on as before leads downhill.
+    # Positive where the direction of the last step still leads downhill.
     descent = -direction * slopes
-    leads_on = descent >= -shrink * direction * previous_slopes
+    is_limited = descent >= -shrink * direction * previous_slopes
     change = previous_slopes - slopes
     parabola = previous_steps * slopes / torch.where(change == 0, torch.inf, change)
-    steps = torch.where(leads_on, growth * previous_steps, parabola)
+    steps = torch.where(is_limited, growth * previous_steps, parabola)
     follows_slope = (descent > 0) | (direction == 0)
     return steps - torch.where(follows_slope, rate * slopes, 0)
 
 
 @dataclass
 class QuickpropWeights:
-    """Weights and what quickprop remembers of each.
+    """Weights and their quickprop state.
 
     Attributes:
         values: the weights, ``(T, ...)`` of ``T`` trials.
-        slopes: before the last step, decay included.
-        steps: the last step.
+        slopes: gradient before the last step, including weight decay, ``(T, ...)``.
+        steps: the last step, ``(T, ...)``.
     """
 
     values: Tensor
@@ -58,19 +64,19 @@ class QuickpropWeights:
 
     @classmethod
     def start(cls, values: Tensor) -> "QuickpropWeights":
-        """Weights that have made no step."""
+        """Weights at which no step was made yet."""
         return cls(values, torch.zeros_like(values), torch.zeros_like(values))
 
     def descend(
         self, slopes: Tensor, rate: float | Tensor, growth: float, decay: float
     ) -> None:
-        """Make one step.
+        """Update the weights once.
 
         Args:
-            slopes: of what is minimized.
+            slopes: gradient of what is minimized, ``(T, ...)``.
             rate: see :func:`quickprop_step`.
-            growth: the same.
-            decay: so many times the weight is added to its slope.
+            growth: see :func:`quickprop_step`.
+            decay: weight decay: this times the weight is added to its slope.
         """
         if decay:
             slopes = slopes + decay * self.values
@@ -78,8 +84,8 @@ class QuickpropWeights:
         self.values = self.values + self.steps
         self.slopes = slopes
 
-    def keep(self, trials: Tensor) -> None:
-        """Go on with these trials only."""
+    def select(self, trials: Tensor) -> None:
+        """Drop all trials but these, given by index or mask."""
         self.values = self.values[trials]
         self.slopes = self.slopes[trials]
         self.steps = self.steps[trials]

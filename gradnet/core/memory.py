@@ -1,4 +1,4 @@
-"""Peak memory of a computation, measured, and how much work fits a budget."""
+"""Measures peak memory, and how many samples fit a memory budget."""
 
 import functools
 import re
@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
-# Memory of one chunk: larger ones were not faster on a CPU, and fill a GPU.
+# Memory of one chunk. Larger chunks were not faster on a CPU; this fills a GPU.
 BUDGETS = {"cpu": "512MB", "cuda": "4GB"}
 
-# Of twice as many samples: from here on next to all memory is the samples'.
+# If twice as many samples take so many times the memory, memory is taken to grow in
+# proportion to the samples.
 PROPORTIONAL_GROWTH = 1.8
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -27,7 +28,7 @@ def parse_bytes(text: str | float) -> int:
     """``"2GB"``, ``"500 MB"`` or a number of bytes, as a number of bytes.
 
     Raises:
-        GradnetError: it is neither, or not positive.
+        InvalidInputError: it is neither, or not positive.
     """
     match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?B?)\s*", str(text), re.I)
     unit = match[2].upper() if match else ""
@@ -36,16 +37,16 @@ def parse_bytes(text: str | float) -> int:
     except ValueError:
         value = 0
     if value < 1:
-        raise GradnetError(f"{text!r} is no amount of memory; say 2GB or 500MB")
+        raise InvalidInputError(f"{text!r} is no amount of memory; say 2GB or 500MB")
     return value
 
 
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
-    """The most memory that tensors take at once while ``function`` runs, in bytes.
+    """The peak memory of tensors while ``function`` runs, in bytes.
 
-    What was there before is not counted. On a GPU the allocator knows; on a CPU the
-    tensors that operations return are followed until they die. Work space inside an
-    operation is not seen there.
+    Memory that was in use before is not counted. On a GPU the allocator reports the
+    peak; on a CPU the tensors that operations return are tracked until they are freed,
+    and workspace inside an operation is missed.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -60,7 +61,7 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Counts the bytes of all storages that were made and still live."""
+    """Counts the bytes of all storages that were allocated and not yet freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,19 +98,19 @@ class _LiveTensors(TorchDispatchMode):
 
 
 def id_of(tensor: Tensor) -> int:
-    """What tensors of one storage share."""
+    """A number that is the same for all tensors of one storage."""
     return tensor.untyped_storage()._cdata
 
 
 @dataclass(frozen=True)
 class _Fitting:
-    """What is known of a kind of work.
+    """What was measured of one kind of work.
 
     Attributes:
-        measured: samples that were measured.
+        measured: the number of samples of the last measurement.
         peak: bytes that they took.
-        fits: samples that fit the budget for certain.
-        is_final: no more are to be measured.
+        fits: samples that are known to fit the budget.
+        is_final: whether no further measurement is needed.
     """
 
     measured: int
@@ -119,27 +120,29 @@ class _Fitting:
 
 
 class ChunkSizes:
-    """How many samples are worked on at once: one memory budget for all kinds of work.
+    """The number of samples of a chunk: one memory budget for all kinds of work.
 
     Args:
-        chunk_size: always so many; None measures.
-        max_memory: what a chunk may take, such as ``"2GB"``; None takes the device's of
-            :data:`BUDGETS`.
+        chunk_size: a fixed number of samples; None measures how many fit.
+        max_memory: of a chunk, in bytes or such as ``"2GB"``; None takes the default of
+            the device in :data:`BUDGETS`.
 
     Raises:
-        GradnetError: one of them is not positive.
+        InvalidInputError: one of them is not positive.
     """
 
     def __init__(self, chunk_size: int | None, max_memory: str | float | None) -> None:
         if chunk_size is not None and chunk_size < 1:
-            raise GradnetError(f"chunk_size is {chunk_size}; it must be at least 1")
+            raise InvalidInputError(
+                f"chunk_size is {chunk_size}; it must be at least 1"
+            )
         self.chunk_size = chunk_size
         self.max_memory = None if max_memory is None else parse_bytes(max_memory)
         self._measured: dict[object, tuple[int, int]] = {}
         self._fitting: dict[object, _Fitting] = {}
 
     def budget(self, device: torch.device) -> int:
-        """What a chunk may take on a device, in bytes."""
+        """The memory of a chunk on a device, in bytes."""
         default = BUDGETS.get(device.type, BUDGETS["cpu"])
         return self.max_memory or parse_bytes(default)
 
@@ -153,16 +156,16 @@ class ChunkSizes:
         """The number of samples that fit; at least one.
 
         Args:
-            key: of the kind of work; each kind is measured once.
-            work: does it for one sample at so many labels; measured at one and at two,
-                since what a sample takes is linear in them.
-            num_labels: at how many labels it is to be done.
-            device: where.
+            key: identifies the kind of work; each kind is measured once.
+            work: does it for one sample at a given number of labels; measured at one
+                and at two, since the memory of a sample is linear in the labels.
+            num_labels: the number of labels to find the samples for.
+            device: where the work is done.
         """
         if self.chunk_size is not None:
             return self.chunk_size
         if key not in self._measured:
-            work(1)  # what is only made once is not a sample's
+            work(1)  # so that what is allocated only once is not counted
             first, second = (
                 peak_bytes(functools.partial(work, count), device) for count in (1, 2)
             )
@@ -178,18 +181,18 @@ class ChunkSizes:
         work: Callable[[int], object],
         device: torch.device,
     ) -> int:
-        """How many of ``count`` samples fit, where some memory is not a sample's.
+        """How many of ``count`` samples fit, where part of the memory is shared.
 
-        Weights and their gradients take the same memory for any number of samples, so
-        one sample tells little about many. The work is measured on 1, 2, 4, ... samples
-        until further ones take as much each as the measured ones. Nothing is tried that
-        could be over budget but one sample: memory grows at most in proportion.
+        Weights and their gradients take the same memory for any number of samples, so a
+        measurement of one sample says little about many. The work is measured on 1, 2,
+        4, ... samples until memory grows in proportion to them. Memory never grows
+        faster than that, so only a single sample can exceed the budget while measuring.
 
         Args:
-            count: samples there are; work is done for that many at most.
-            key: of the kind of work; what was measured of one kind is kept.
-            work: does it for so many samples.
-            device: where.
+            count: the number of samples there are, and the most that are measured.
+            key: identifies the kind of work; measurements of one kind are kept.
+            work: does it for a given number of samples.
+            device: where the work is done.
 
         Returns:
             From 1 to ``count``; 1 for a count of 0.
@@ -199,7 +202,7 @@ class ChunkSizes:
         found = self._fitting.get(key)
         while count and (found is None or (found.fits < count and not found.is_final)):
             samples = 1 if found is None else min(2 * found.measured, count)
-            work(samples)  # what is only made once is not counted
+            work(samples)  # so that what is allocated only once is not counted
             peak = max(1, peak_bytes(functools.partial(work, samples), device))
             fits = max(1, samples * self.budget(device) // peak)
             is_final = fits < 2 * samples or (

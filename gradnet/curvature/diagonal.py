@@ -25,9 +25,9 @@ from gradnet.core.evaluation_mode import (
 )
 from gradnet.curvature.lecun1990 import (
     ErrorName,
+    as_targets,
     error_derivatives,
     recursive_diagonal,
-    targets_of,
 )
 from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
@@ -45,13 +45,13 @@ def curvature_diagonal(
     kind: CurvatureName = "gauss_newton",
     error: ErrorName = "cross_entropy",
 ) -> dict[str, Tensor]:
-    """The diagonal of the chosen kind of curvature, see the table of the module.
+    """The diagonal of the second derivatives of the mean error, of the chosen kind.
 
     Args:
         model: in evaluation mode; not modified.
         x: ``(N, ...)``.
         y: labels ``(N,)``, or for a squared error targets ``(N, K)``.
-        kind: see the table.
+        kind: see the table of this module.
         error: ``cross_entropy`` or ``squared_error``.
 
     Returns:
@@ -68,8 +68,10 @@ def curvature_diagonal(
         {'weight': tensor([[2., 8.]])}
     """
     if kind in ("recursion", "levenberg_marquardt"):
-        drops_curved = kind == "levenberg_marquardt"
-        return recursive_diagonal(model, x, y, error, drops_curved=drops_curved)
+        omit_activation_curvature = kind == "levenberg_marquardt"
+        return recursive_diagonal(
+            model, x, y, error, omit_activation_curvature=omit_activation_curvature
+        )
     if kind == "gauss_newton":
         return gauss_newton_diagonal(model, x, error)
     if kind == "hessian":
@@ -134,11 +136,15 @@ def gauss_newton_rows(
 def _label_gradients(
     model: nn.Module, x: Tensor, error: ErrorName
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Weights ``(n, K)``, and gradients ``(n, K, *shape)`` that they are for.
+    """The factors of the Gauss-Newton matrix, chunk by chunk.
 
-    The curvature of cross-entropy in the logits is the mean of ``g g^T`` over labels as
-    probable as the network says, with ``g`` the gradient at the label; so all-label
-    gradients are all that is needed. For a squared error they are those of the outputs.
+    For cross-entropy the Hessian with respect to the logits is the expectation of
+    ``g g^T`` over labels drawn from the network's softmax, with ``g`` the gradient at
+    the label, so that all-label gradients suffice. For a squared error the gradients
+    are those of the outputs.
+
+    Yields:
+        Weights ``(n, K)``, and parameter name -> gradients ``(n, K, *shape)``.
     """
     is_squared = error == "squared_error"
     extractor = GradientExtractor(
@@ -203,6 +209,9 @@ def hessian_matrix(
         error: see :func:`curvature_diagonal`.
         coordinates: number of weights differentiated at once.
 
+    Returns:
+        ``(P, P)``, symmetric up to rounding.
+
     Raises:
         InvalidInputError: a layer is stochastic or updates its state.
     """
@@ -213,7 +222,7 @@ def hessian_matrix(
 def _hessian_rows(
     model: nn.Module, x: Tensor, y: Tensor, error: ErrorName, coordinates: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """The index of the first of some rows, and the rows ``(n, P)``."""
+    """Chunks of rows ``(n, P)`` of the Hessian, with the index of their first row."""
     check_evaluation_mode(model)
     flat = torch.cat([p.detach().flatten() for p in model.parameters()])
     batches = list(zip(x.split(BATCH_SIZE), y.split(BATCH_SIZE), strict=True))
@@ -225,7 +234,7 @@ def _hessian_rows(
         for batch, labels in batches:
             summed = _summed_error(model, batch, labels, error)
             with differentiable_attention():
-                # The Hessian is symmetric: to pull back is to multiply.
+                # The Hessian is symmetric, so that the vjp is the product with it.
                 pullback = vjp(grad(summed), flat)[1]
                 total += vmap(pullback)(directions)[0]
         yield start, total / len(x)
@@ -240,7 +249,7 @@ def _summed_error(
     def summed(flat: Tensor) -> Tensor:
         weights = _unflattened(model, flat)
         logits = functional_call(model, {**weights, **buffers}, (x,))
-        targets = targets_of(y, logits)
+        targets = as_targets(y, logits)
         if error == "squared_error":
             return (logits - targets).square().sum()
         return functional.cross_entropy(logits, targets, reduction="sum")

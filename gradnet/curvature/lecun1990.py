@@ -40,8 +40,8 @@ ROUTING = (
 POOLING = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 
-# Slope and curvature of the error with respect to a layer's outputs; no slope where the
-# terms in f'' are left out, which alone need it.
+# First and second derivatives of the error with respect to a layer's outputs. The first
+# is None when the terms in f'' are left out, which alone need it.
 Derivatives = tuple[Tensor | None, Tensor]
 
 
@@ -51,7 +51,7 @@ def recursive_diagonal(
     y: Tensor,
     error: ErrorName = "cross_entropy",
     *,
-    drops_curved: bool = False,
+    omit_activation_curvature: bool = False,
 ) -> dict[str, Tensor]:
     """The published estimate of the Hessian's diagonal, averaged over samples.
 
@@ -68,10 +68,10 @@ def recursive_diagonal(
         model: ``nn.Sequential``, nested or not, of linear and convolutional layers,
             BatchNorm on its statistics, activations and poolings, in evaluation mode.
         x: ``(N, ...)``.
-        y: see :func:`targets_of`.
+        y: see :func:`as_targets`.
         error: see :func:`error_derivatives`.
-        drops_curved: leave out the terms in ``f''``, as Levenberg and Marquardt do; the
-            estimate is then never negative.
+        omit_activation_curvature: leave out the terms in ``f''``, as Levenberg and
+            Marquardt do; the estimate is then never negative.
 
     Returns:
         Parameter name -> ``(*shape)``.
@@ -90,8 +90,8 @@ def recursive_diagonal(
             for _, layer in layers:
                 inputs.append(batch)
                 batch = layer(batch)
-        slope, second = error_derivatives(error, batch, targets_of(labels, batch))
-        derivatives = (None if drops_curved else slope), second
+        slope, second = error_derivatives(error, batch, as_targets(labels, batch))
+        derivatives = (None if omit_activation_curvature else slope), second
         for (name, layer), a in zip(reversed(layers), reversed(inputs), strict=True):
             found, derivatives = _rule(name, layer)(layer, a, *derivatives)
             for leaf, second in found.items():
@@ -99,8 +99,15 @@ def recursive_diagonal(
     return {name: total / len(x) for name, total in sums.items()}
 
 
-def targets_of(y: Tensor, logits: Tensor) -> Tensor:
+def as_targets(y: Tensor, logits: Tensor) -> Tensor:
     """Targets ``(N, K)``: one-hot from labels ``(N,)``, or as given.
+
+    Args:
+        y: integer labels ``(N,)`` or targets ``(N, K)``.
+        logits: ``(N, K)``, whose shape and dtype the targets get.
+
+    Returns:
+        ``(N, K)``.
 
     Raises:
         InvalidInputError: ``y`` is neither ``N`` labels nor ``(N, K)`` targets.
@@ -118,13 +125,16 @@ def targets_of(y: Tensor, logits: Tensor) -> Tensor:
 def error_derivatives(
     error: ErrorName, logits: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Slope and curvature of each sample's error, both ``(N, K)``.
+    """First and second derivatives of each sample's error with respect to its logits.
 
     Args:
         error: ``cross_entropy`` of the softmax, or ``squared_error``, summed over the
             outputs and without a half, as in the paper.
         logits: ``(N, K)``.
         targets: ``(N, K)``.
+
+    Returns:
+        The gradient and the diagonal of the Hessian, both ``(N, K)``.
 
     Raises:
         InvalidInputError: ``error`` is unknown.
@@ -140,7 +150,7 @@ def error_derivatives(
 
 
 def _layers(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The layers in the order in which they are called."""
+    """The layers in the order in which they are called, with their names."""
     if not isinstance(model, nn.Sequential):
         yield prefix or "model", model
     elif type(model).forward is not nn.Sequential.forward:
@@ -153,10 +163,10 @@ def _layers(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
             yield from _layers(layer, f"{prefix}.{name}" if prefix else name)
 
 
-# Second derivatives by leaf, and both derivatives at the layer's input.
-Found = tuple[dict[str, Tensor], Derivatives]
-# Of the layer, its input, and slope and curvature at its output.
-Rule = Callable[[nn.Module, Tensor, Tensor | None, Tensor], Found]
+# Second derivatives by parameter name, and both derivatives at the layer's input.
+RuleResult = tuple[dict[str, Tensor], Derivatives]
+# Takes the layer, its input, and both derivatives at its output.
+Rule = Callable[[nn.Module, Tensor, Tensor | None, Tensor], RuleResult]
 
 
 def _rule(name: str, layer: nn.Module) -> Rule:
@@ -186,8 +196,8 @@ def _pulled_back(
 
 def _through_linear(
     layer: nn.Module, a: Tensor, slope: Tensor | None, second: Tensor
-) -> Found:
-    """Second derivatives pass as first ones do, but for squared weights and inputs."""
+) -> RuleResult:
+    """The rule of first derivatives, with squared weights and squared inputs."""
     parameters = {name: p.detach() for name, p in layer.named_parameters()}
     with torch.enable_grad():
         squares = {name: p.square().requires_grad_() for name, p in parameters.items()}
@@ -201,8 +211,8 @@ def _through_linear(
 
 def _through_norm(
     layer: nn.Module, a: Tensor, slope: Tensor | None, second: Tensor
-) -> Found:
-    """A separate scale and shift for each channel."""
+) -> RuleResult:
+    """In evaluation mode, BatchNorm is a scale and a shift of each channel."""
     assert isinstance(layer, _BatchNorm)
     assert layer.running_mean is not None and layer.running_var is not None
     shape = [1, -1] + [1] * (a.dim() - 2)
@@ -220,9 +230,11 @@ def _through_norm(
 
 def _through_elementwise(
     layer: nn.Module, a: Tensor, slope: Tensor | None, second: Tensor
-) -> Found:
+) -> RuleResult:
     layer = copy.copy(layer)
-    vars(layer).update(inplace=False)  # its input is still needed
+    vars(layer).update(
+        inplace=False
+    )  # the input is needed again for the second derivative
     with torch.enable_grad():
         a = a.detach().requires_grad_()
         curved = slope is not None
@@ -238,30 +250,33 @@ def _through_elementwise(
 
 def _through_routing(
     layer: nn.Module, a: Tensor, slope: Tensor | None, second: Tensor
-) -> Found:
+) -> RuleResult:
     slope = None if slope is None else _pulled_back(layer, a, slope)
     return {}, (slope, _pulled_back(layer, a, second))
 
 
 def _through_mean(
     layer: nn.Module, a: Tensor, slope: Tensor | None, second: Tensor
-) -> Found:
-    """Each of ``k`` inputs has the coefficient ``1 / k``, for curvatures its square."""
-    places, results = a.shape[2:], second.shape[2:]
+) -> RuleResult:
+    """Each of ``k`` inputs has weight ``1 / k``; second derivatives take its square."""
+    input_size, output_size = a.shape[2:], second.shape[2:]
     size: list[int]
     if isinstance(layer, POOLING):
         kernel = layer.kernel_size
-        size = [kernel] * len(places) if isinstance(kernel, int) else list(kernel)
+        size = [kernel] * len(input_size) if isinstance(kernel, int) else list(kernel)
         padding = layer.padding if isinstance(layer.padding, tuple) else [layer.padding]
-        is_even = not any(padding) and not layer.ceil_mode
-        is_even = is_even and not getattr(layer, "divisor_override", None)
+        is_uniform = not any(padding) and not layer.ceil_mode
+        is_uniform = is_uniform and not getattr(layer, "divisor_override", None)
     else:
-        size = [p // r for p, r in zip(places, results, strict=True)]
-        is_even = all(p % r == 0 for p, r in zip(places, results, strict=True))
-    if not is_even:
+        size = [i // o for i, o in zip(input_size, output_size, strict=True)]
+        is_uniform = all(
+            i % o == 0 for i, o in zip(input_size, output_size, strict=True)
+        )
+    if not is_uniform:
         raise InvalidInputError(
-            f"the recursion has no rule for {layer}, whose means are of different "
-            f"numbers of inputs {tuple(places)}; {REMEDY}"
+            f"the recursion has no rule for {layer} on inputs of size "
+            f"{tuple(input_size)}: its means are over different numbers of inputs; "
+            f"{REMEDY}"
         )
     _, (slope, second) = _through_routing(layer, a, slope, second)
     return {}, (slope, second / math.prod(size))

@@ -21,7 +21,6 @@ from gradnet.experiments.tables import (
     trials_to_markdown,
 )
 
-
 # What the table of growth runs computes with.
 COMPARED = (
     *("validation_accuracy", "test_accuracy", "test_loss", "parameters"),

@@ -2,10 +2,11 @@
 
 Read ``extractor`` first, then ``layout`` (which coordinates belong to which block) and
 ``dispatch`` (which engine serves which parameter). The engines: ``functional``
-(``torch.func``, the definition), ``factored`` with ``factors`` and ``layer_rules`` (the
-fast path), ``reference`` (a plain autograd loop). ``cotangents`` has the losses,
-``projections`` what is kept of a block, ``gradcheck`` the comparison of engines.
-:func:`register_layer_rule` and :func:`register_loss` add your own.
+(``torch.func``, the definition), ``factored`` with ``layer_calls``, ``layer_rules`` and
+``factors`` (the fast path), ``reference`` (a plain autograd loop). ``inputs`` checks
+samples and labels, ``cotangents`` has the losses, ``projections`` the reductions of a
+block, ``gradcheck`` the comparison of engines. :func:`register_layer_rule` and
+:func:`register_loss` add your own.
 """
 
 from gradnet.gradients.cotangents import LOSSES, register_loss

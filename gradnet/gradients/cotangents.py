@@ -1,8 +1,7 @@
-"""Candidate labels, and the gradient of the loss with respect to the logits there."""
+"""Label cotangents: the gradient of the loss with respect to the logits."""
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn import functional
@@ -12,15 +11,15 @@ from gradnet.errors import InvalidInputError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-# Its cotangents have a closed form, and the tangent model relies on that.
+# Its cotangents have a closed form, which the tangent model relies on.
 CROSS_ENTROPY = "cross_entropy"
 
 
 def label_cotangents(logits: Tensor, labels: Tensor) -> Tensor:
     """The gradient of cross-entropy with respect to the logits, for candidate labels.
 
-    It is ``softmax(z) - onehot(c)``; weighted by the probabilities of the labels, the
-    cotangents of all of them sum to zero.
+    It is ``softmax(z) - onehot(c)``. The cotangents of all labels, weighted by their
+    probabilities, sum to zero.
 
     Args:
         logits: ``(N, K)``.
@@ -71,6 +70,7 @@ def register_loss(name: str, loss: Loss, *, replace: bool = False) -> None:
             called.
 
     Example:
+        >>> import torch
         >>> def sharpened(logits, label):
         ...     return functional.cross_entropy(2 * logits, label)
         >>> register_loss("sharpened", sharpened)
@@ -96,30 +96,3 @@ LOSSES: Registry[Loss] = Registry(
     group="gradnet.losses",
     check=_check_loss,
 )
-
-
-def check_labels(
-    labels: Tensor | None, count: int, num_logits: int, device: torch.device
-) -> Tensor:
-    """The labels to read, ``(N, C)``; all K of each sample for None.
-
-    Raises:
-        InvalidInputError: their shape or type is wrong, or one is out of range.
-    """
-    if labels is None:
-        return torch.arange(num_logits, device=device).expand(count, -1)
-    if labels.dim() != 2 or len(labels) != count:
-        raise InvalidInputError(
-            f"labels are {tuple(labels.shape)} for {count} samples; they must be (N, C)"
-        )
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise InvalidInputError(
-            f"labels are {labels.dtype}; they must be whole numbers"
-        )
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_logits:
-        bad = labels[(labels < 0) | (labels >= num_logits)][0].item()
-        raise InvalidInputError(
-            f"label {bad} is out of range: the model has {num_logits} logits, labels "
-            f"go from 0 to {num_logits - 1}"
-        )
-    return labels.to(device=device, dtype=torch.long)

@@ -1,18 +1,18 @@
-"""The choice between the two engines, parameter by parameter."""
+"""Chooses between the two engines, parameter by parameter."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.cotangents import Loss, loss_cotangents
 from gradnet.gradients.factored import FactoredEngine
 from gradnet.gradients.factors import FactoredBlock, Factors, Formed
 from gradnet.gradients.functional import FunctionalEngine
-from gradnet.gradients.layout import BlockLayout
+from gradnet.gradients.layout import BlockLayout, allocate
+from gradnet.gradients.projections import Reduction
 
 EngineName = Literal["auto", "func", "factored"]
 
@@ -24,7 +24,7 @@ class ParameterPath:
     Attributes:
         parameter: its name.
         engine: ``factored`` or ``func``.
-        reason: why not the fast one; empty if it does.
+        reason: why not the fast engine; empty if it is the fast one.
     """
 
     parameter: str
@@ -33,11 +33,11 @@ class ParameterPath:
 
 
 class Engines:
-    """Reads what the fast engine can read by it, and the rest by the general one.
+    """Reads each parameter by the fast engine if possible, else by the general one.
 
     Args:
         model: in evaluation mode.
-        layout: what is read.
+        layout: the parameters to read.
         loss: see :func:`gradnet.gradients.cotangents.loss_cotangents`.
         weight_decay: adds ``weight_decay * W`` to each gradient.
         name: ``auto``, ``func`` or ``factored``.
@@ -46,7 +46,7 @@ class Engines:
         dtype: of the weights.
 
     Raises:
-        GradnetError: there is no such engine.
+        InvalidInputError: there is no such engine.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Engines:
         name: EngineName,
     ) -> None:
         if name not in ("auto", "func", "factored"):
-            raise GradnetError(f"no engine {name!r}; give auto, func or factored")
+            raise InvalidInputError(f"no engine {name!r}; give auto, func or factored")
         self.model, self.layout, self.name = model, layout, name
         self.loss, self.weight_decay = loss, weight_decay
         names = list(layout.shapes)
@@ -66,17 +66,17 @@ class Engines:
         self._factored = FactoredEngine(model, [] if name == "func" else names)
 
     def verify(self, x: Tensor) -> None:
-        """Compare the fast engine with single samples; see its own ``verify``."""
+        """Compare with single samples, see :meth:`FactoredEngine.verify`."""
         self._factored.verify(x)
 
     def explain(self) -> list[ParameterPath]:
-        """Which engine reads which parameter, and why, as far as it is known."""
+        """Which engine reads which parameter, and why, as far as is known yet."""
         fast, reasons = set(self._factored.names), self._factored.reasons
-        asked = "asked for with engine='func'"
+        requested = "asked for with engine='func'"
         return [
             ParameterPath(name, "factored", "")
             if name in fast
-            else ParameterPath(name, "func", reasons.get(name, asked))
+            else ParameterPath(name, "func", reasons.get(name, requested))
             for name in self.layout.shapes
         ]
 
@@ -88,14 +88,14 @@ class Engines:
         Args:
             x: ``(N, ...)``.
             labels: ``(N, C)``.
-            out: parameter name -> ``(N, C, *shape)``, where the general engine puts
-                what it can only form; fresh memory if not given.
+            out: parameter name -> ``(N, C, *shape)``, tensors that the general engine
+                writes to; None allocates new ones.
 
         Returns:
-            ``(N, K)``, and block name -> its gradients.
+            ``(N, K)``, and block name -> its gradients as factors.
 
         Raises:
-            GradnetError: the engine that was asked for cannot read a layer.
+            InvalidInputError: the requested engine cannot read a layer.
         """
         logits, parts = self._factors(x, labels, out)
         if self.weight_decay:
@@ -109,6 +109,25 @@ class Engines:
             )
             for block in self.layout.blocks
         }
+
+    def read_into(self, x: Tensor, labels: Tensor, out: Mapping[str, Tensor]) -> Tensor:
+        """Write the gradients to ``out``, parameter name -> ``(N, C, *shape)``.
+
+        Returns:
+            The logits, ``(N, K)``.
+        """
+        logits, blocks = self.read(x, labels, out)
+        for block in blocks.values():
+            for name in block.parts:
+                block.form_parameter(name, out[name])
+        return logits
+
+    def read_reduced(
+        self, x: Tensor, labels: Tensor, reduction: Reduction
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits ``(N, K)``, and block name -> reduced gradients ``(N, C, size)``."""
+        logits, blocks = self.read(x, labels)
+        return logits, {name: reduction.apply(block) for name, block in blocks.items()}
 
     def _factors(
         self, x: Tensor, labels: Tensor, out: Mapping[str, Tensor] | None
@@ -127,17 +146,15 @@ class Engines:
         rest = [name for name in self.layout.shapes if name not in parts]
         if rest and self.name == "factored":
             reason = self._factored.reasons[rest[0]]
-            raise GradnetError(
+            raise InvalidInputError(
                 f"engine='factored' cannot read {rest[0]}: {reason}; engine='auto' can"
             )
         if rest:
             general = FunctionalEngine(self.model, rest)
             logits, pullback = general.logits_and_pullback(x)
-            room = out or {n: self._empty(n, labels, x.device) for n in rest}
-            general.pull_back(pullback, cotangents_of(logits), room)
-            parts |= {name: [Formed(room[name])] for name in rest}
+            if not out:
+                shapes = {name: self.layout.shapes[name] for name in rest}
+                out = allocate(shapes, labels.shape, self.dtype, x.device)
+            general.pull_back(pullback, cotangents_of(logits), out)
+            parts |= {name: [Formed(out[name])] for name in rest}
         return logits, parts
-
-    def _empty(self, name: str, labels: Tensor, device: torch.device) -> Tensor:
-        shape = *labels.shape, *self.layout.shapes[name]
-        return torch.empty(shape, dtype=self.dtype, device=device)

@@ -1,28 +1,21 @@
 """GradientExtractor: per-sample loss gradients for any candidate label, in chunks.
 
-Two engines read them: ``functional_engine.py`` is the definition and serves every
-module that ``torch.func`` accepts; ``factored.py`` is fast and serves the usual layers.
-Letters as in ``blocks.py``.
+``dispatch`` chooses the engine that reads a parameter; ``layout`` defines the letters.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from gradnet.core.evaluation_mode import check_evaluation_mode
 from gradnet.core.memory import ChunkSizes
-from gradnet.errors import GradnetError
-from gradnet.gradients.cotangents import (
-    CROSS_ENTROPY,
-    LOSSES,
-    Loss,
-    check_labels,
-)
+from gradnet.errors import InvalidInputError
+from gradnet.gradients.cotangents import CROSS_ENTROPY, LOSSES, Loss
 from gradnet.gradients.dispatch import EngineName, Engines, ParameterPath
 from gradnet.gradients.factors import FactoredBlock
 from gradnet.gradients.functional import FunctionalEngine
-from gradnet.gradients.layout import BlockLayout
+from gradnet.gradients.inputs import check_inputs
+from gradnet.gradients.layout import BlockLayout, allocate
 from gradnet.gradients.projections import Reduction
 
 
@@ -35,26 +28,38 @@ class GradientExtractor:
     forward pass.
 
     Args:
-        model: maps ``(N, ...)`` to logits ``(N, K)``; it is left as it is.
+        model: maps ``(N, ...)`` to logits ``(N, K)``; it is not modified.
         layers: name patterns of the layers to read, see :meth:`BlockLayout.of`.
         biases: read the biases too.
         loss: a name of :data:`gradnet.gradients.LOSSES`, or a function of logits
             ``(K,)`` and a label ``()`` that returns a scalar.
-        weight_decay: adds ``weight_decay * W`` to each gradient, as the vectors of the
-            2018 code had it (5e-4).
+        weight_decay: adds ``weight_decay * W`` to each gradient, as the 2018 code did
+            (5e-4).
         chunk_size: samples that are differentiated at once; None measures how many fit
-            ``max_memory``. It changes nothing but rounding.
+            ``max_memory``. Results depend on it by rounding only.
         engine: ``"func"`` (any module), ``"factored"`` (fast, the usual layers), or
             ``"auto"``: the fast one for the layers that it can read. See
             :meth:`explain`.
-        max_memory: of one chunk with its gradients, such as ``"2GB"``; at least one
-            sample is always taken.
+        max_memory: of one chunk with its gradients, in bytes or such as ``"2GB"``; a
+            chunk has at least one sample.
         dtype: of the gradients; None takes that of the weights. With
-            ``torch.bfloat16`` the fast engine multiplies in it too.
+            ``torch.bfloat16`` the fast engine multiplies in bfloat16 too.
 
     Raises:
-        GradnetError: a pattern matches no layer, there is nothing to read, or an
+        InvalidInputError: a pattern matches no layer, there is nothing to read, or an
             argument is out of its range.
+
+    Example:
+        >>> model = nn.Linear(2, 3)
+        >>> _ = nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> gradients = GradientExtractor(model).all_labels(x)["weight"]
+        >>> gradients.shape  # N samples, K labels, and the shape of the weight
+        torch.Size([1, 3, 3, 2])
+        >>> gradients[0, 0]  # (softmax(z) - onehot(0)) times x
+        tensor([[-0.6667, -1.3333],
+                [ 0.3333,  0.6667],
+                [ 0.3333,  0.6667]])
     """
 
     def __init__(
@@ -90,15 +95,17 @@ class GradientExtractor:
             Parameter name -> ``(N, *shape)``.
 
         Raises:
-            GradnetError: see :meth:`logits_and_gradients`.
+            InvalidInputError: see :meth:`logits_and_gradients`.
         """
         if labels.dim() != 1:
-            raise GradnetError(f"labels are {tuple(labels.shape)}; they must be (N,)")
+            raise InvalidInputError(
+                f"labels are {tuple(labels.shape)}; they must be (N,)"
+            )
         _, gradients = self.logits_and_gradients(x, labels[:, None])
         return {name: gradient[:, 0] for name, gradient in gradients.items()}
 
     def all_labels(self, x: Tensor) -> dict[str, Tensor]:
-        """The gradients of each sample at every label.
+        """The gradients of each sample at all labels.
 
         Args:
             x: ``(N, ...)``.
@@ -107,7 +114,7 @@ class GradientExtractor:
             Parameter name -> ``(N, K, *shape)``.
 
         Raises:
-            GradnetError: see :meth:`logits_and_gradients`.
+            InvalidInputError: see :meth:`logits_and_gradients`.
         """
         return self.logits_and_gradients(x)[1]
 
@@ -118,56 +125,57 @@ class GradientExtractor:
         labels: Tensor | None = None,
         out: dict[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits and gradients at chosen labels, by one forward pass.
+        """Logits and gradients at the given labels, by one forward pass.
 
         Args:
             x: ``(N, ...)``.
             labels: ``(N, C)``, from 0 to K - 1; None takes all K.
-            out: receives the gradients, if given; fresh memory is slower than memory
-                that is used again.
+            out: tensors to write the gradients to, see :meth:`allocate`; to reuse them
+                is faster than to allocate new ones.
 
         Returns:
             ``(N, K)``, and parameter name -> ``(N, C, *shape)``.
 
         Raises:
-            GradnetError: a layer changes from call to call (BatchNorm in training
+            InvalidInputError: a layer changes from call to call (BatchNorm in training
                 mode, active dropout), a label is out of range, an input is not finite,
-                the model does not return ``(N, K)``, or the engine that was asked for
-                cannot read a layer.
+                the model does not return ``(N, K)``, or the requested engine cannot
+                read a layer.
         """
-        labels, num_logits = self._check(x, labels)
+        labels, num_logits = check_inputs(self.model, x, labels)
         if out is None:
-            out = self.allocate(*_size_of(labels), x.device)
+            out = self.allocate(len(labels), labels.shape[1], x.device)
         logits = []
         for part in self._parts(x, labels):
-            place = {name: gradient[part] for name, gradient in out.items()}
-            logits.append(self._differentiate(x[part], labels[part], place))
+            target = {name: gradient[part] for name, gradient in out.items()}
+            logits.append(self._engines.read_into(x[part], labels[part], target))
         return torch.cat(logits) if logits else self._no_logits(x, num_logits), out
 
     @torch.no_grad()
     def chunks(
         self, x: Tensor, labels: Tensor | None = None
     ) -> Iterator[tuple[slice, Tensor, dict[str, Tensor]]]:
-        """The same, chunk by chunk; the next one overwrites the gradients of the last.
+        """Logits and gradients, chunk by chunk; each chunk overwrites the last.
 
         Args:
             x: ``(N, ...)``.
             labels: ``(N, C)``; None takes all K.
 
         Yields:
-            Which samples, their logits ``(n, K)``, and parameter name -> ``(n, C,
-            *shape)``.
+            The slice of samples, their logits ``(n, K)``, and parameter name -> ``(n,
+            C, *shape)``.
 
         Raises:
-            GradnetError: see :meth:`logits_and_gradients`.
+            InvalidInputError: see :meth:`logits_and_gradients`.
         """
-        labels, _ = self._check(x, labels)
+        labels, _ = check_inputs(self.model, x, labels)
         parts = self._parts(x, labels)
-        buffers = self.allocate(*_size_of(labels[parts[0]]), x.device) if parts else {}
+        size = len(x[parts[0]]) if parts else 0
+        buffers = self.allocate(size, labels.shape[1], x.device)
         for part in parts:
             count = len(x[part])
-            place = {name: buffer[:count] for name, buffer in buffers.items()}
-            yield part, self._differentiate(x[part], labels[part], place), place
+            out = {name: buffer[:count] for name, buffer in buffers.items()}
+            yield part, self._engines.read_into(x[part], labels[part], out), out
 
     @torch.no_grad()
     def factored_blocks(
@@ -175,66 +183,56 @@ class GradientExtractor:
     ) -> tuple[Tensor, dict[str, FactoredBlock]]:
         """Logits and gradients that are not formed yet, of all samples at once.
 
-        What is done with them (contraction with weights, projection, norms) need not
-        form them at all. Where only the general engine can read, they are formed.
+        Contraction with weights, projection and norms can do without forming them. What
+        only the general engine can read is formed here.
 
         Args:
-            x: ``(N, ...)``, few enough for the memory.
+            x: ``(N, ...)``, few enough that all of it fits in memory.
             labels: ``(N, C)``; None takes all K.
 
         Returns:
-            ``(N, K)``, and block name -> its gradients.
+            ``(N, K)``, and block name -> its gradients as factors.
 
         Raises:
-            GradnetError: see :meth:`logits_and_gradients`.
+            InvalidInputError: see :meth:`logits_and_gradients`.
         """
-        labels, _ = self._check(x, labels)
+        labels, _ = check_inputs(self.model, x, labels)
         return self._engines.read(x, labels)
 
     def allocate(
-        self,
-        num_samples: int,
-        num_labels: int,
-        device: torch.device | str = "cpu",
+        self, num_samples: int, num_labels: int, device: torch.device | str = "cpu"
     ) -> dict[str, Tensor]:
         """Uninitialized memory for gradients: parameter name -> ``(N, C, *shape)``.
 
-        It can be given as ``out`` to :meth:`logits_and_gradients`, again and again.
+        It can be given as ``out`` to :meth:`logits_and_gradients` any number of times.
         """
-        return {
-            name: torch.empty(
-                num_samples, num_labels, *shape, dtype=self.dtype, device=device
-            )
-            for name, shape in self.layout.shapes.items()
-        }
+        count = num_samples, num_labels
+        return allocate(self.layout.shapes, count, self.dtype, device)
 
     def explain(self, x: Tensor | None = None) -> list[ParameterPath]:
         """Which engine reads which parameter, and why.
 
         Args:
-            x: a few samples ``(N, ...)``. Without any, it is told what the layers
-                promise; with some, what they keep: the fast engine is compared with
-                gradients of single samples.
+            x: a few samples ``(N, ...)``, on which the fast engine is first compared
+                with the gradients of single samples; None explains by the kinds of the
+                layers alone.
         """
         if x is not None:
-            self._check(x, None)
+            check_inputs(self.model, x, None)
             self._engines.verify(x)
         return self._engines.explain()
 
     def selected_and_fixed_parameters(
         self,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The parameters that are differentiated; all other parameters and buffers.
-
-        Both are detached, by name, as ``torch.func.functional_call`` takes them.
-        """
+        """The parameters to read; all other parameters and buffers; all detached."""
         return FunctionalEngine(self.model, list(self.layout.shapes)).split_parameters()
 
     @torch.no_grad()
     def reduced(
         self, x: Tensor, reduction: Reduction, labels: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits and reduced gradients; no more than a chunk is alive unreduced.
+        """Logits and reduced gradients; one chunk at a time is in memory unreduced.
 
         Args:
             x: ``(N, ...)``.
@@ -245,21 +243,15 @@ class GradientExtractor:
             ``(N, K)``, and block name -> ``(N, C, size)``.
 
         Raises:
-            GradnetError: see :meth:`logits_and_gradients`.
+            InvalidInputError: see :meth:`logits_and_gradients`.
         """
-        labels, num_logits = self._check(x, labels)
-        out = {
-            block.name: torch.empty(
-                *labels.shape,
-                reduction.size_of(block),
-                dtype=self.dtype,
-                device=x.device,
-            )
-            for block in self.layout.blocks
-        }
+        labels, num_logits = check_inputs(self.model, x, labels)
+        sizes = {b.name: (reduction.size_of(b),) for b in self.layout.blocks}
+        out = allocate(sizes, labels.shape, self.dtype, x.device)
         logits = []
         for part in self._parts(x, labels, reduction):
-            found, reduced = self._reduce(x[part], labels[part], reduction)
+            at = x[part], labels[part]
+            found, reduced = self._engines.read_reduced(*at, reduction)
             logits.append(found)
             for name, values in reduced.items():
                 out[name][part] = values
@@ -269,7 +261,13 @@ class GradientExtractor:
     def samples_per_chunk(
         self, x: Tensor, labels: Tensor, reduction: Reduction | None = None
     ) -> int:
-        """How many samples fit the memory, measured on one at one and at two labels."""
+        """How many samples fit ``max_memory``, measured on one at one and two labels.
+
+        Args:
+            x: ``(N, ...)``.
+            labels: ``(N, C)``.
+            reduction: what is kept of each block; None keeps all.
+        """
         if not labels.numel():
             return max(1, len(x))
         about = None if reduction is None else repr(reduction.to_dict())
@@ -278,9 +276,10 @@ class GradientExtractor:
         def read(num_labels: int) -> None:
             at = labels[:1, :1].expand(1, num_labels)
             if reduction is None:
-                self._differentiate(x[:1], at, self.allocate(1, num_labels, x.device))
+                out = self.allocate(1, num_labels, x.device)
+                self._engines.read_into(x[:1], at, out)
             else:
-                self._reduce(x[:1], at, reduction)
+                self._engines.read_reduced(x[:1], at, reduction)
 
         self._engines.verify(x)
         return self.chunk_sizes.find(key, read, labels.shape[1], x.device)
@@ -294,39 +293,5 @@ class GradientExtractor:
         size = self.samples_per_chunk(x, labels, reduction)
         return [slice(start, start + size) for start in range(0, len(x), size)]
 
-    def _differentiate(
-        self, x: Tensor, labels: Tensor, out: Mapping[str, Tensor]
-    ) -> Tensor:
-        """Write the gradients of one chunk into ``out``; return its logits."""
-        logits, blocks = self._engines.read(x, labels, out)
-        for block in blocks.values():
-            for name in block.parts:
-                block.form_parameter(name, out[name])
-        return logits
-
-    def _reduce(
-        self, x: Tensor, labels: Tensor, reduction: Reduction
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, blocks = self._engines.read(x, labels)
-        return logits, {name: reduction.apply(block) for name, block in blocks.items()}
-
-    def _check(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, int]:
-        """The labels ``(N, C)`` to read, and the number of logits."""
-        check_evaluation_mode(self.model)
-        if x.is_floating_point() and not torch.isfinite(x).all():
-            raise GradnetError("the input has values that are not finite")
-        # A copy: the model may overwrite it.
-        probe = x[:1].clone() if len(x) else x.new_zeros(1, *x.shape[1:])
-        with torch.no_grad():
-            logits = self.model(probe)
-        if not isinstance(logits, Tensor) or logits.dim() != 2:
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits)
-            raise GradnetError(f"the model returns {shape}, not logits (N, K)")
-        return check_labels(labels, len(x), logits.shape[1], x.device), logits.shape[1]
-
     def _no_logits(self, x: Tensor, num_logits: int) -> Tensor:
         return x.new_empty(0, num_logits, dtype=self._engines.dtype)
-
-
-def _size_of(labels: Tensor) -> tuple[int, int]:
-    return labels.shape[0], labels.shape[1]

@@ -1,9 +1,10 @@
-"""Factors of per-sample gradients: formed, measured or contracted only when asked.
+"""Factors of per-sample gradients: formed, contracted or reduced on request.
 
-The gradient of a linear map at one sample and label is a sum over places (pixels,
-tokens) of outer products: output cotangent times layer input. Many things can be had
-from the two factors without their product (Goodfellow, arXiv 1510.01799, for norms).
-Letters as in ``blocks.py``, and ``G`` groups, ``R`` rows, ``S`` columns, ``T`` places.
+The gradient of a linear map at one sample and label is a sum over positions (pixels,
+tokens) of outer products: output cotangent times layer input. Norms, projections and
+contractions can be computed from the two factors without their product (Goodfellow,
+arXiv 1510.01799, for norms). Letters as in ``layout``, and ``G`` groups, ``R`` rows,
+``S`` columns, ``T`` positions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +40,7 @@ class Factors(Protocol):
 
 @dataclass(frozen=True)
 class Formed:
-    """Gradients that are there already: biases, normalization layers, the rest.
+    """Gradients that are formed already: of biases, normalization layers and others.
 
     Attributes:
         gradient: ``(N, C, *shape)``.
@@ -52,7 +53,7 @@ class Formed:
         if add:
             out += self.gradient
         else:
-            out.copy_(self.gradient)  # nothing where it was formed in its place
+            out.copy_(self.gradient)  # no copy if it was formed in ``out``
 
     def project(self, rows: Tensor, columns: Tensor) -> Tensor:
         """See :class:`Factors`."""
@@ -70,12 +71,12 @@ class Formed:
 
 @dataclass(frozen=True)
 class Product:
-    """Gradients ``(N, C, G R, S)`` as products ``left @ right`` over the places.
+    """Gradients ``(N, C, G R, S)`` as products ``left @ right`` over the positions.
 
     Attributes:
         make: returns ``left (N, C, G, R, T)``, the cotangents, and ``right (N, G, T,
-            S)``, the inputs; made when needed, since the patches of a convolution are
-            larger than its input.
+            S)``, the inputs. It is called when they are needed, since the patches of a
+            convolution take more memory than its input.
         transposed: the parameter holds the transposed matrices, ``(G S, R)``.
     """
 
@@ -86,10 +87,10 @@ class Product:
         """See :class:`Factors`."""
         left, right = self.make()
         if out.dtype == torch.bfloat16:
-            # Accumulated in float32 by the product; several times faster on a CPU.
+            # The product accumulates in float32; several times faster on a CPU.
             left, right = left.to(out.dtype), right.to(out.dtype)
-        groups, in_place = left.shape[2], out.is_contiguous()
-        if groups == 1 and in_place and not self.transposed and out.dtype == left.dtype:
+        is_plain = out.is_contiguous() and out.dtype == left.dtype
+        if left.shape[2] == 1 and is_plain and not self.transposed:
             _multiply_into(out, left, right, add)
         else:
             Formed(self._multiply(left, right).reshape(out.shape)).form(out, add)
@@ -97,7 +98,7 @@ class Product:
     def _multiply(self, left: Tensor, right: Tensor) -> Tensor:
         """``(N, C, G, R, S)``, the last two exchanged if ``transposed``."""
         rows = left.shape[3]
-        # Labels are rows of one product a group, not a batch of small products.
+        # One product a group with the labels as rows, not a batch of small products.
         matrices = left.permute(0, 2, 1, 3, 4).flatten(2, 3) @ right
         product = matrices.unflatten(2, (-1, rows)).transpose(1, 2)
         return product.transpose(3, 4) if self.transposed else product
@@ -118,12 +119,12 @@ class Product:
     def contract(self, weight: Tensor) -> Tensor:
         """See :class:`Factors`."""
         left, right = self.make()
-        _, labels, groups, rows, places = left.shape
+        _, labels, groups, rows, positions = left.shape
         units, columns = len(weight), right.shape[-1]
-        # Multiplications a sample, in units of R S: through the inputs, or by forming.
-        fused = places * units * (1 + labels / columns)
-        formed = labels * (places + units)
-        if fused > formed:
+        # Multiplications a sample, in units of R S: without forming, and by forming.
+        factored = positions * units * (1 + labels / columns)
+        formed = labels * (positions + units)
+        if factored > formed:
             return self._multiply(left, right).flatten(2) @ weight.T
         shape = (columns, rows) if self.transposed else (rows, columns)
         matrices = weight.reshape(units, groups, *shape)
@@ -134,9 +135,9 @@ class Product:
     def squared_norm(self) -> Tensor:
         """See :class:`Factors`."""
         left, right = self.make()
-        _, labels, _, rows, places = left.shape
+        _, labels, _, rows, positions = left.shape
         columns = right.shape[-1]
-        if places * (labels * rows + columns + labels) > labels * rows * columns:
+        if positions * (labels * rows + columns + labels) > labels * rows * columns:
             return self._multiply(left, right).flatten(2).square().sum(-1)
         of_right = right @ right.transpose(-1, -2)
         of_left = left.transpose(-1, -2) @ left
@@ -144,12 +145,12 @@ class Product:
 
 
 def _multiply_into(out: Tensor, left: Tensor, right: Tensor, add: bool) -> None:
-    """``left @ right`` of one group, straight into its place."""
-    count, labels, _, rows, places = left.shape
+    """Write ``left @ right`` of one group to ``out``, or add it."""
+    count, labels, _, rows, positions = left.shape
     columns = right.shape[-1]
     target = out.view(count, labels * rows, columns)
-    flat_left, flat_right = left.reshape(count, labels * rows, places), right[:, 0]
-    if places == 1 and not add:
+    flat_left, flat_right = left.reshape(count, labels * rows, positions), right[:, 0]
+    if positions == 1 and not add:
         torch.mul(flat_left, flat_right, out=target)
     else:
         target.baddbmm_(flat_left, flat_right, beta=int(add))
@@ -157,14 +158,25 @@ def _multiply_into(out: Tensor, left: Tensor, right: Tensor, add: bool) -> None:
 
 @dataclass(frozen=True)
 class FactoredBlock:
-    """The gradients of one block, ``(N, C, D)``, of which nothing is formed yet.
+    """The gradients of one block, ``(N, C, D)``, as factors.
 
     Attributes:
         block: names and shapes of its parameters.
-        parts: parameter name -> what each use of its layer adds.
+        parts: parameter name -> the factors that each use of its layer adds.
         count: ``(N, C)``.
         dtype: of the factors.
-        device: where.
+        device: of the factors.
+
+    Example:
+        >>> from gradnet import GradientExtractor
+        >>> layer = torch.nn.Linear(5, 3)
+        >>> x = torch.ones(2, 5)
+        >>> logits, blocks = GradientExtractor(layer).factored_blocks(x)
+        >>> block = blocks[""]  # the name of the model itself
+        >>> block.norms().shape  # N and K
+        torch.Size([2, 3])
+        >>> block.form().shape  # N, K and D
+        torch.Size([2, 3, 15])
     """
 
     block: Block
@@ -178,7 +190,7 @@ class FactoredBlock:
         return torch.zeros(*self.count, *shape, dtype=self.dtype, device=self.device)
 
     def form_parameter(self, name: str, out: Tensor | None = None) -> Tensor:
-        """The gradients of one parameter, ``(N, C, *shape)``; in ``out`` if given."""
+        """The gradients of one parameter, ``(N, C, *shape)``, in ``out`` if given."""
         if out is None:
             shape = *self.count, *self.block.shapes[name]
             out = torch.empty(shape, dtype=self.dtype, device=self.device)
@@ -201,24 +213,24 @@ class FactoredBlock:
     def contract(self, weight: Tensor) -> Tensor:
         """Hidden values ``(N, C, H)`` of weights ``(H, D)``; differentiable by them.
 
-        Parameter by parameter in the cheaper way: through the factors, at about H times
-        the cost of the layer, or by forming the gradients, at C times that and
-        ``D H C`` more.
+        Each parameter takes the cheaper of two ways: by its factors, at about H times
+        the cost of the layer, or by forming the gradients, at about C times that cost
+        and ``D H C`` more multiplications.
         """
         total = self.new_zeros(len(weight))
         parts = weight.split(self.block.sizes, dim=1)
         for name, part in zip(self.block.shapes, parts, strict=True):
             if not self.parts[name]:
-                total = total + 0 * part.sum(1)  # zero, and so are its derivatives
+                total = total + 0 * part.sum(1)  # zero, with derivatives of zero
             for factors in self.parts[name]:
                 total = total + factors.contract(part)
         return total
 
     def norms(self) -> Tensor:
-        """L2 norms ``(N, C)``; from the factors where that is cheaper."""
+        """L2 norms ``(N, C)``, by the factors where that is cheaper."""
         total = self.new_zeros()
         for name, factors in self.parts.items():
-            # The norm of a sum is not the sum of the norms: several uses are formed.
+            # The norm of a sum is not the sum of norms, so several uses are formed.
             if len(factors) == 1:
                 total += factors[0].squared_norm()
             else:

@@ -1,7 +1,7 @@
 """The general engine: per-sample gradients of any module that torch.func accepts.
 
-It knows no layers; so the row of an Embedding's padding index has a gradient here, that
-of its use, where backward passes leave it out.
+It does not know layers. So the row of an Embedding's padding index has the gradient of
+its use here, where backward passes leave it out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 from gradnet.core.evaluation_mode import differentiable_attention
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 class FunctionalEngine:
     """Per-sample gradients by ``torch.func``.
 
     Args:
-        model: in evaluation mode; nothing of it is changed.
+        model: in evaluation mode; it is not modified.
         parameters: names of those to read.
     """
 
@@ -27,7 +27,7 @@ class FunctionalEngine:
         self.names = list(parameters)
 
     def split_parameters(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The tensors that are read, and the parameters and buffers that are not."""
+        """The parameters to read; all other parameters and buffers."""
         parameters = {name: p.detach() for name, p in self.model.named_parameters()}
         chosen = {name: parameters.pop(name) for name in self.names}
         return chosen, parameters | dict(self.model.named_buffers())
@@ -36,10 +36,10 @@ class FunctionalEngine:
     def logits_and_pullback(
         self, x: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], dict[str, Tensor]]]:
-        """One forward pass, and what turns cotangents into gradients.
+        """One forward pass, and a function that turns cotangents into gradients.
 
-        Every sample has a copy of the weights of its own (a view), so one pullback
-        gives the gradients of all samples.
+        Every sample has its own copy of the weights (a view), so one pullback gives the
+        gradients of all samples.
 
         Args:
             x: ``(N, ...)``.
@@ -49,7 +49,7 @@ class FunctionalEngine:
             ``(N, *shape)``.
 
         Raises:
-            GradnetError: the model draws random numbers.
+            InvalidInputError: the model draws random numbers.
         """
         chosen, fixed = self.split_parameters()
 
@@ -66,7 +66,7 @@ class FunctionalEngine:
                 logits, pullback = vjp(logits_of_all, copies)[:2]
         except RuntimeError as error:
             if "random" in str(error):
-                raise GradnetError(
+                raise InvalidInputError(
                     "the model draws random numbers in its forward pass; call "
                     "model.eval() first, or take the random part out"
                 ) from error

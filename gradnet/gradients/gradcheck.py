@@ -1,33 +1,35 @@
-"""Whether the engines agree with plain backward passes on a user's network and data."""
+"""Compares the engines with plain backward passes on a user's network and data."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
+from gradnet.gradients.reference import backward_passes
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2}
-# A gradient is measured against at least this part of the sample's largest one: where
-# a network is sure, softmax minus one is next to zero and little but rounding.
-SMALLEST_PART = 1e-2
+# An error is relative to at least this fraction of the sample's largest gradient: where
+# the network is confident, softmax minus one is close to zero, and mostly rounding.
+MIN_FRACTION = 1e-2
 GROUP_BYTES = 256e6
 
 
 @dataclass(frozen=True)
 class BlockAgreement:
-    """How well one block agrees.
+    """How well the engine agrees with backward passes on one block.
 
     Attributes:
         block: the layer's name.
         error: the largest relative error over samples and labels.
-        norm: of the largest gradient, by backward passes.
-        engine_norm: of the largest gradient, by the engine.
-        path: which engine read it, and why not the fast one.
+        norm: the L2 norm of the largest gradient, by backward passes.
+        engine_norm: the L2 norm of the largest gradient, by the engine.
+        path: the engine that read it, and why not the fast one.
     """
 
     block: str
@@ -38,7 +40,7 @@ class BlockAgreement:
 
 
 def default_tolerance(dtype: torch.dtype) -> float:
-    """What rounding may do, by the type of the weights."""
+    """The relative error that rounding may cause, for weights of this type."""
     return TOLERANCES.get(dtype, 1e-1)
 
 
@@ -53,7 +55,7 @@ def compare_engines(
 
     The relative error of a block at a sample and a label is ``|ours - loop| / |loop|``,
     where ``|loop|`` counts as at least a hundredth of the sample's largest over its
-    labels. The model is left as it is.
+    labels. The model is not modified.
 
     Args:
         model: maps ``(N, ...)`` to logits ``(N, K)``; in evaluation mode.
@@ -67,7 +69,7 @@ def compare_engines(
         One row a block, in network order.
 
     Raises:
-        GradnetError: there are no samples or labels, or the engine cannot read the
+        InvalidInputError: there are no samples or labels, or the engine cannot read the
             model, see :meth:`GradientExtractor.logits_and_gradients`.
     """
     extractor = GradientExtractor(model, layers, biases, engine="auto")
@@ -76,10 +78,10 @@ def compare_engines(
         num_logits = extractor.logits_and_gradients(x[:0])[0].shape[1]
         labels = torch.arange(num_logits, device=x.device).expand(len(x), -1)
     if not labels.numel():
-        raise GradnetError("there is nothing to compare; give samples and labels")
+        raise InvalidInputError("there is nothing to compare; give samples and labels")
     difference, engine_norms, loop_norms = _measure(extractor, x, labels)
     largest = loop_norms.amax(1, keepdim=True)
-    errors = difference / torch.maximum(loop_norms, SMALLEST_PART * largest)
+    errors = difference / torch.maximum(loop_norms, MIN_FRACTION * largest)
     errors[difference == 0] = 0  # and not 0 / 0
     errors[errors.isnan()] = torch.inf
     paths = _paths(extractor, x)
@@ -96,45 +98,54 @@ def compare_engines(
 
 
 def _measure(extractor: GradientExtractor, x: Tensor, labels: Tensor) -> Tensor:
-    """Lengths of difference, engine's and loop's gradients: ``(3, N, C, B)``."""
+    """L2 norms of difference, engine's and loop's gradients: ``(3, N, C, B)``."""
     layout, model = extractor.layout, extractor.model
+    # The model's own parameters, not copies, so that every use of them counts.
     parameters = {name: model.get_parameter(name) for name in layout.shapes}
+    zeros = {name: torch.zeros_like(p).detach() for name, p in parameters.items()}
     norms = torch.zeros(3, *labels.shape, len(layout.blocks), dtype=torch.float64)
     group = max(1, int(GROUP_BYTES / (8 * len(x) * layout.size)))
     for start in range(0, labels.shape[1], group):
         part = labels[:, start : start + group]
         ours = layout.to_blocks(extractor.logits_and_gradients(x, part)[1])
-        for n, c in product(range(len(x)), range(part.shape[1])):
-            single = _backward(model, parameters, x[n : n + 1], part[n, c])
-            for b, (name, loop) in enumerate(layout.to_blocks(single).items()):
-                engine, loop = ours[name][n, c].double(), loop.double()
-                found = torch.stack(
-                    [(engine - loop).norm(), engine.norm(), loop.norm()]
-                )
-                norms[:, n, start + c, b] = found.cpu()
+        for c in range(part.shape[1]):
+            loss = functools.partial(_cross_entropy, part[:, c])
+            with _trainable(parameters.values()):
+                passes = backward_passes(model, parameters, x, loss)
+                for n, found in enumerate(passes):
+                    blocks = layout.to_blocks(zeros | found)
+                    engine = {name: block[n, c] for name, block in ours.items()}
+                    norms[:, n, start + c] = _norms(engine, blocks)
     return norms
 
 
-def _backward(
-    model: nn.Module, parameters: dict[str, nn.Parameter], x: Tensor, label: Tensor
-) -> dict[str, Tensor]:
-    """The gradients of one sample ``(1, ...)`` at one label, by a backward pass."""
-    flags = {name: p.requires_grad for name, p in parameters.items()}
+@torch.no_grad()
+def _norms(engine: Mapping[str, Tensor], loop: Mapping[str, Tensor]) -> Tensor:
+    """L2 norms of difference, engine's and loop's blocks ``(D,)`` each: ``(3, B)``."""
+    columns = []
+    for name, block in loop.items():
+        ours, expected = engine[name].double(), block.double()
+        norms = (ours - expected).norm(), ours.norm(), expected.norm()
+        columns.append(torch.stack(norms).cpu())
+    return torch.stack(columns, dim=1)
+
+
+def _cross_entropy(labels: Tensor, logits: Tensor, index: int) -> Tensor:
+    """The loss of one sample's logits ``(1, K)`` at its label in ``(N,)``."""
+    return functional.cross_entropy(logits, labels[index : index + 1])
+
+
+@contextmanager
+def _trainable(parameters: Collection[nn.Parameter]) -> Iterator[None]:
+    """Let parameters require gradients until the block ends, frozen or not."""
+    before = [parameter.requires_grad for parameter in parameters]
     try:
-        for parameter in parameters.values():
+        for parameter in parameters:
             parameter.requires_grad_(True)
-        with torch.enable_grad():
-            loss = functional.cross_entropy(model(x), label[None])
-            found = torch.autograd.grad(
-                loss, list(parameters.values()), allow_unused=True
-            )
+        yield
     finally:
-        for name, parameter in parameters.items():
-            parameter.requires_grad_(flags[name])
-    return {
-        name: torch.zeros_like(parameter) if gradient is None else gradient
-        for (name, parameter), gradient in zip(parameters.items(), found, strict=True)
-    }
+        for parameter, required in zip(parameters, before, strict=True):
+            parameter.requires_grad_(required)
 
 
 def _paths(extractor: GradientExtractor, x: Tensor) -> dict[str, str]:

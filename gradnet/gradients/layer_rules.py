@@ -1,7 +1,7 @@
-"""How each layer's gradient follows from its input and its output cotangents.
+"""Rules that give a layer's gradient from its input and its output cotangents.
 
 A rule takes the layer, the input of one call and the cotangents of its output, and
-gives the factors of the gradients. What has no rule here is left to ``torch.func``;
+returns the factors of the gradients. Layers without rules are left to ``torch.func``;
 :func:`register_layer_rule` adds rules for a layer of your own.
 
 | layer | input | cotangents |
@@ -33,12 +33,12 @@ class LayerRules:
     """The rules of a kind of layer.
 
     Attributes:
-        layer: class of the layer; its forward method is the one that the rules are of.
+        layer: class of the layer; the rules hold for its forward method.
         rules: parameter's name in the layer -> its rule.
-        channels_first: the features are in dimension 1, and all dimensions after it are
-            positions; otherwise the features are the last dimension, and any number of
-            dimensions may stand before it.
-        applies: whether the rules hold for a layer with the options that it has.
+        channels_first: whether the features are dimension 1 and all later dimensions
+            are positions; otherwise the features are the last dimension, and any number
+            of dimensions may precede it.
+        applies: whether the rules hold for a layer, given its options.
     """
 
     layer: type[nn.Module]
@@ -48,10 +48,9 @@ class LayerRules:
 
 
 def rules_of(layer: nn.Module) -> LayerRules | None:
-    """The rules of a layer, or None where its forward pass is none that is known.
+    """The rules of a layer, or None if its forward method has none.
 
-    Subclasses count if they compute as their parent does; the rules of the nearest
-    class win.
+    Subclasses that inherit the forward method have the rules of their nearest parent.
     """
     order = type(layer).__mro__
     known = [
@@ -66,8 +65,8 @@ def rules_of(layer: nn.Module) -> LayerRules | None:
 def register_layer_rule(name: str, rules: LayerRules, *, replace: bool = False) -> None:
     """Let the fast engine read a layer of your own.
 
-    Extractors that are made afterwards use the rules. Whenever a model is new, they are
-    compared with the gradients of single samples; a parameter whose rule is wrong there
+    Extractors that are made afterwards use the rules. On every new model the rules are
+    compared with the gradients of single samples. A parameter whose rule is wrong there
     is read by ``torch.func``, and :meth:`GradientExtractor.explain` says so.
 
     Installed packages can add rules as entry points of the group
@@ -138,9 +137,9 @@ def _conv_weight(layer: nn.Conv2d, x: Tensor, cotangents: Tensor) -> Factors:
         padded = functional.pad(x, padding, mode=mode) if any(padding) else x
         right = _patches(padded, layer.kernel_size, layer.stride, layer.dilation)
         left = cotangents.flatten(3).unflatten(2, (layer.groups, -1))
-        places = left.shape[-1]
+        positions = left.shape[-1]
         # (N, in, kernel, T) -> (N, G, T, in / G * kernel)
-        right = right.reshape(len(x), layer.groups, -1, places)
+        right = right.reshape(len(x), layer.groups, -1, positions)
         return left, right.transpose(2, 3)
 
     return Product(make)
@@ -149,19 +148,19 @@ def _conv_weight(layer: nn.Conv2d, x: Tensor, cotangents: Tensor) -> Factors:
 def _conv_transpose_weight(
     layer: nn.ConvTranspose2d, x: Tensor, cotangents: Tensor
 ) -> Factors:
-    """The weight ``(in, out / G, kernel)`` meets patches of the output."""
+    """The weight ``(in, out / G, kernel)`` multiplies patches of the output."""
 
     def make() -> tuple[Tensor, Tensor]:
         assert not isinstance(layer.padding, str)
         padding = [side for pad in reversed(layer.padding) for side in (pad, pad)]
         padded = functional.pad(cotangents.flatten(0, 1), padding)
         patches = _patches(padded, layer.kernel_size, layer.stride, layer.dilation)
-        # Output padding can add places at the far end that no input reaches.
+        # Output padding can add positions at the far end that no input reaches.
         for dim, size in enumerate(x.shape[2:], start=patches.dim() - x.dim() + 2):
             patches = patches.narrow(dim, 0, size)
-        places = x[0, 0].numel()
-        left = patches.reshape(*cotangents.shape[:2], layer.groups, -1, places)
-        right = x.reshape(len(x), layer.groups, -1, places)
+        positions = x[0, 0].numel()
+        left = patches.reshape(*cotangents.shape[:2], layer.groups, -1, positions)
+        right = x.reshape(len(x), layer.groups, -1, positions)
         return left, right.transpose(2, 3)
 
     return Product(make, transposed=True)
@@ -173,14 +172,14 @@ def _patches(
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> Tensor:
-    """Windows ``(N, channels, *kernel, *places)`` of ``(N, channels, ...)``: a view."""
+    """Patches ``(N, channels, *kernel, *positions)`` of an input: a view."""
     for dim, (size, step, spread) in enumerate(
         zip(kernel, stride, dilation, strict=True), start=2
     ):
         x = x.unfold(dim, spread * (size - 1) + 1, step)[..., ::spread]
     spatial = len(kernel)
-    places, window = range(2, 2 + spatial), range(2 + spatial, 2 + 2 * spatial)
-    return x.permute(0, 1, *window, *places)
+    positions, window = range(2, 2 + spatial), range(2 + spatial, 2 + 2 * spatial)
+    return x.permute(0, 1, *window, *positions)
 
 
 def _embedding_weight(layer: nn.Embedding, x: Tensor, cotangents: Tensor) -> Factors:
@@ -224,9 +223,9 @@ def _rms_norm_weight(layer: nn.RMSNorm, x: Tensor, cotangents: Tensor) -> Factor
 
 
 def _sum_to(cotangents: Tensor, last: int) -> Tensor:
-    """Sum ``(N, C, ..., *shape)`` over the places; ``shape`` has ``last`` dims."""
-    places = tuple(range(2, cotangents.dim() - last))
-    return cotangents.sum(places) if places else cotangents
+    """Sum ``(N, C, ..., *shape)`` over positions; ``shape`` has ``last`` dims."""
+    positions = tuple(range(2, cotangents.dim() - last))
+    return cotangents.sum(positions) if positions else cotangents
 
 
 def _has_plain_gradient(layer: nn.Embedding) -> bool:

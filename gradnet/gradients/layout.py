@@ -1,9 +1,9 @@
-"""BlockLayout: which coordinates belong to which layer; only here offsets are known.
+"""BlockLayout: which coordinates of a gradient belong to which layer.
 
-Letters, here and wherever gradients travel: ``N`` samples, ``C`` candidate labels,
-``K`` logits, ``B`` blocks, ``D`` coordinates of one block, ``P`` all coordinates,
-``H`` hidden units. The gradients of all labels are ``(N, C, *shape)`` a parameter,
-``(N, C, D)`` a block, ``(N, C, P)`` flattened.
+No other module computes offsets. Letters, here and wherever gradients are passed on:
+``N`` samples, ``C`` candidate labels, ``K`` logits, ``B`` blocks, ``D`` coordinates of
+one block, ``P`` all coordinates, ``H`` hidden units. The gradients of all labels are
+``(N, C, *shape)`` a parameter, ``(N, C, D)`` a block, ``(N, C, P)`` flattened.
 """
 
 import math
@@ -15,7 +15,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,17 @@ class BlockLayout:
 
     Attributes:
         blocks: the blocks; their coordinates follow each other in this order, a
-            block's parameters one after the other, each raveled in C order.
+            block's parameters one after the other, each flattened in C order.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> layout = BlockLayout.of(model)
+        >>> layout.slices
+        {'0': slice(0, 12, None), '2': slice(12, 20, None)}
+        >>> layout.split(torch.ones(5, 20))["2"].shape
+        torch.Size([5, 8])
+        >>> BlockLayout.of(model, layers="0", biases=True).shapes
+        {'0.weight': (4, 3), '0.bias': (4,)}
     """
 
     blocks: tuple[Block, ...]
@@ -70,7 +80,7 @@ class BlockLayout:
             biases: read the biases too.
 
         Raises:
-            GradnetError: a pattern matches no layer, or nothing is left to read.
+            InvalidInputError: a pattern matches no layer, or nothing is left to read.
         """
         patterns = [layers] if isinstance(layers, str) else layers
         shapes: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -85,7 +95,7 @@ class BlockLayout:
         if patterns is not None:
             return layout.select(patterns)
         if not layout.blocks:
-            raise GradnetError(
+            raise InvalidInputError(
                 "the model has no trainable weights to read gradients of; name frozen "
                 "layers with layers=['*'], and ask for biases with biases=True"
             )
@@ -108,7 +118,7 @@ class BlockLayout:
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Block name -> its place among the ``P`` coordinates."""
+        """Block name -> the slice of its coordinates among all ``P``."""
         ends = list(accumulate(self.sizes))
         return {
             block.name: slice(end - block.size, end)
@@ -126,12 +136,12 @@ class BlockLayout:
         """The layout of those blocks whose names match any of ``patterns``.
 
         Raises:
-            GradnetError: a pattern matches no block.
+            InvalidInputError: a pattern matches no block.
         """
         patterns = [patterns] if isinstance(patterns, str) else list(patterns)
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in self.names):
-                raise GradnetError(
+                raise InvalidInputError(
                     f"no layer matches {pattern!r}; the layers with weights are: "
                     + ", ".join(self.names)
                 )
@@ -167,14 +177,14 @@ class BlockLayout:
         """The blocks of a flat tensor: ``(..., P)`` to views ``(..., D)``.
 
         Raises:
-            GradnetError: the last dimension is not ``P``.
+            InvalidInputError: the last dimension is not ``P``.
         """
         if flat.shape[-1] != self.size:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"the layout has {self.size} coordinates, the tensor "
                 f"{flat.shape[-1]}; were they made with the same layers?"
             )
-        return {name: flat[..., place] for name, place in self.slices.items()}
+        return {name: flat[..., part] for name, part in self.slices.items()}
 
     def to_dict(self) -> dict[str, dict[str, list[int]]]:
         """Plain lists, for JSON; :meth:`from_dict` reads them."""
@@ -194,6 +204,19 @@ class BlockLayout:
                 for layer, shapes in blocks.items()
             )
         )
+
+
+def allocate(
+    shapes: Mapping[str, tuple[int, ...]],
+    count: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> dict[str, Tensor]:
+    """Uninitialized tensors: name -> ``(N, C, *shape)``, ``count`` being ``(N, C)``."""
+    return {
+        name: torch.empty(*count, *shape, dtype=dtype, device=device)
+        for name, shape in shapes.items()
+    }
 
 
 def _join(block: Block, gradients: Mapping[str, Tensor]) -> Tensor:

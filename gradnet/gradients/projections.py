@@ -1,7 +1,7 @@
-"""Fewer coordinates a block: random projections, fixed subsets, norms.
+"""Reduce the coordinates of a block: random projections, fixed subsets, norms.
 
-They read a block from its factors: a large layer's gradients need not be formed.
-What they compute depends on names, shapes and seeds alone, not on the engine.
+They read a block from its factors, so a large layer's gradients need not be formed.
+Their random numbers depend on names, shapes and seeds alone, not on the engine.
 """
 
 import math
@@ -17,8 +17,8 @@ from gradnet.errors import GradnetError
 from gradnet.gradients.factors import FactoredBlock
 from gradnet.gradients.layout import Block
 
-# Up to so many coordinates a parameter is projected by a dense matrix, which keeps
-# lengths better; above, by products of two vectors, which need no gradient formed.
+# A parameter of up to so many coordinates is projected by a dense matrix, which
+# preserves lengths better; a larger one by outer products, without being formed.
 MAX_DENSE = 16_384
 
 
@@ -32,26 +32,35 @@ class Reduction(Protocol):
         """``(N, C, size)``."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the numbers depend on, for JSON."""
+        """Everything that the result depends on, for JSON."""
 
 
 class Projection:
-    """Random projection of each block, which keeps inner products in expectation.
+    """Random projection of each block, which preserves inner products in expectation.
 
     A matrix parameter G of more than :data:`MAX_DENSE` coordinates becomes ``u_j^T G
     v_j / sqrt(size)`` with random vectors u_j and v_j for each output j: where a layer
-    has factors, both are projected and multiplied place by place. An inner product
+    has factors, both are projected, multiplied, and summed over positions. An inner
+    product
     ``<a, b>`` of such gradients comes out with a standard deviation of at most
     ``sqrt(8 / size) |a| |b|``, less the higher their rank; of densely projected ones
     with at most ``sqrt(2 / size) |a| |b|`` (Johnson and Lindenstrauss).
 
     Args:
-        size: numbers a block; smaller blocks are kept as they are.
+        size: numbers to which a block is reduced; smaller blocks are kept.
         kind: ``rademacher`` (random signs) or ``gaussian``.
         seed: of the random numbers; each parameter has its own.
 
     Raises:
-        GradnetError: the size is below 1, or there is no such kind.
+        InvalidInputError: the size is below 1, or there is no such kind.
+
+    Example:
+        >>> from gradnet.gradients import GradientExtractor
+        >>> extractor = GradientExtractor(torch.nn.Linear(20, 3))
+        >>> x = torch.ones(2, 20)
+        >>> logits, reduced = extractor.reduced(x, Projection(8))
+        >>> {name: block.shape for name, block in reduced.items()}  # N, K and the size
+        {'': torch.Size([2, 3, 8])}
     """
 
     def __init__(
@@ -99,7 +108,7 @@ class Projection:
             total += factors.project(rows, columns)
 
     def _matrix(self, name: str, role: str, size: int, like: FactoredBlock) -> Tensor:
-        """``(self.size, size)``; drawn once, on the CPU, the same on every machine."""
+        """``(self.size, size)``; drawn once, on the CPU, so equal on every device."""
         key = name, role, size, like.dtype, like.device
         if key not in self._matrices:
             generator = make_generator("projection", self.seed, name, role)
@@ -117,7 +126,7 @@ class Subset:
     """Some coordinates of each block, the same of every gradient.
 
     Args:
-        size: coordinates a block; smaller blocks are kept as they are.
+        size: coordinates to keep of a block; smaller blocks are kept.
         seed: of the choice; each block has its own.
 
     Raises:
@@ -140,7 +149,7 @@ class Subset:
         return {"reduction": "subset", **asdict(self)}
 
     def coordinates(self, block: Block) -> Tensor:
-        """Which coordinates of the block are kept, in rising order."""
+        """The coordinates of the block that are kept, ascending."""
         generator = make_generator("subset", self.seed, block.name)
         order = torch.randperm(block.size, generator=generator)
         return order[: self.size].sort().values

@@ -1,7 +1,7 @@
 """Growth methods by name, with one interface and one training loop.
 
 Read ``method`` first (the interface), then ``run`` (the loop) and one of ``methods``.
-To give your own method a name, call :func:`register_growth_method`, or declare an entry
+To register your own method, call :func:`register_growth_method`, or declare an entry
 point of the group ``gradnet.growth_methods`` in the metadata of your package.
 """
 
@@ -29,16 +29,16 @@ from gradnet.growth.methods.progressive import Progressive
 def register_growth_method(
     name: str, method: type[GrowthMethod], *, replace: bool = False
 ) -> None:
-    """Give a growth method a name that ``gradnet grow`` and grown networks know.
+    """Register a growth method, for ``gradnet grow`` and for files of grown networks.
 
     Args:
         name: a new key of :data:`GROWTH`; files of grown networks store it.
         method: subclass of :class:`~gradnet.growth.method.GrowthMethod`; a frozen
             dataclass whose fields all have defaults.
-        replace: allow a name that is already there.
+        replace: allow a name that is already registered.
 
     Raises:
-        InvalidInputError: the name is taken or not allowed, or the class is no such
+        InvalidInputError: the name is taken or not allowed, or the class is not such a
             subclass.
     """
     GROWTH.register(name, method, replace=replace)

@@ -1,9 +1,9 @@
 """The architecture of a network as plain values, from a fixed table of layer types.
 
-A grown network is what its edits left; no constructor makes it from few arguments. Its
-description is the tree of its modules: of each the type, the plain attributes, and the
-shapes of parameters and buffers. A file can name only the types of the table here, so
-that no description runs code of another origin.
+A grown network is the result of its edits; no constructor makes it from a few
+arguments. Its description is its module tree: the type, the plain attributes, and the
+shapes of parameters and buffers of each module. A description can name only the types
+in the table here, so that reading one never runs foreign code.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ MAX_DEPTH = 50
 
 def _layers() -> dict[str, type[nn.Module]]:
     """Layer types by name: those of ``torch.nn`` and of :mod:`gradnet.models`."""
-    # Lazy layers have no shapes yet, and wrappers of several devices are no layers.
+    # Lazy layers have no shapes yet, and DataParallel is not a layer.
     kinds = {
         f"torch.nn.{name}": kind
         for name, kind in vars(nn).items()
@@ -55,14 +55,17 @@ _DATACLASSES: Mapping[str, type] = {"ColumnPlan": progressive.ColumnPlan}
 
 
 def describe_architecture(model: nn.Module) -> dict[str, Any]:
-    """A network's architecture in plain values; :func:`build_architecture` reads it.
+    """A network's architecture in plain values, for :func:`build_architecture`.
 
     Args:
         model: of layers in the table; weights may be masked.
 
+    Returns:
+        A nested dict that can be stored as JSON.
+
     Raises:
-        InvalidInputError: a layer's type is not in the table, or an attribute of it is
-            no plain value; the layer is named.
+        InvalidInputError: a layer's type is not in the table, or one of its attributes
+            is not a plain value.
     """
     masked = [
         name
@@ -75,12 +78,15 @@ def describe_architecture(model: nn.Module) -> dict[str, Any]:
 def build_architecture(
     description: Mapping[str, Any], max_elements: int | None = None
 ) -> nn.Module:
-    """A network of a described architecture, its weights to be loaded.
+    """A network of a described architecture, with all weights zero.
 
     Args:
         description: of :func:`describe_architecture`.
-        max_elements: of all parameters and buffers together, so that a damaged shape
-            allocates no more; None sets no limit.
+        max_elements: maximum number of elements of all parameters and buffers, so that
+            a damaged shape does not exhaust the memory; None for no limit.
+
+    Returns:
+        The network, whose weights are to be loaded.
 
     Raises:
         DamagedFileError: it names a type that is not in the table, is too large, or is
@@ -192,7 +198,7 @@ def _empty(shape: list[Any] | None) -> Tensor | None:
 
 
 def _to_plain(value: Any, name: str) -> Any:
-    """The value for JSON; tuples and known dataclasses keep what they are."""
+    """The value for JSON; tuples and known dataclasses are marked as such."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list):

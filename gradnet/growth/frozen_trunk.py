@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from gradnet.core.flops import Flops, forward_flops, training_flops
 from gradnet.data.problem import Samples
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError, NotFittedError
 from gradnet.training.supervised import (
     EVALUATION_BATCH,
     SupervisedTask,
@@ -18,10 +18,15 @@ from gradnet.training.supervised import (
 
 
 def trunk_length(model: nn.Module) -> int:
-    """How many of the first children have nothing to train, and follow frozen ones.
+    """The number of children in the frozen trunk, which ends with a frozen layer.
 
-    Zero for a network that is no :class:`torch.nn.Sequential`, and where the first
-    child with parameters trains.
+    Args:
+        model: any network.
+
+    Returns:
+        How many of the first children have no trainable parameters, not counting
+        layers without parameters at the end; 0 for a network that is not a
+        :class:`torch.nn.Sequential`.
     """
     if not isinstance(model, nn.Sequential):
         return 0
@@ -36,24 +41,32 @@ def trunk_length(model: nn.Module) -> int:
 
 
 def children_between(model: nn.Sequential, first: int, last: int) -> nn.Sequential:
-    """The children from ``first`` up to ``last``, the same objects.
+    """The children from ``first`` up to, not including, ``last``, as one module.
 
-    A slice would be of the network's own class, whose arguments are others.
+    Unlike a slice, which would call the constructor of the network's own class.
+
+    Args:
+        model: its children are shared, not copied.
+        first: index of the first child.
+        last: index after the last child.
+
+    Returns:
+        An ``nn.Sequential`` with the same names of children.
     """
     return nn.Sequential(OrderedDict(list(model.named_children())[first:last]))
 
 
 class TrunkOutputs:
-    """The outputs of the frozen trunk on the training images, kept between stages.
+    """A cache of the frozen trunk's outputs on the training images.
 
     Args:
-        samples: their training part is used; its augmentation must not be random.
-        max_bytes: of memory.
+        samples: their training images are used; the augmentation must not be random.
+        max_bytes: maximum size of the cache.
 
     Attributes:
         outputs: ``(N, ...)`` in the order of ``samples.train``.
-        names: of the children that they came through.
-        flops: that were spent.
+        names: names of the children that computed them.
+        flops: FLOPs spent so far.
     """
 
     def __init__(self, samples: Samples, max_bytes: float = 4e9) -> None:
@@ -61,24 +74,28 @@ class TrunkOutputs:
         self.outputs: Tensor | None = None
         self.names: list[str] = []
         self.flops = 0.0
-        # The index of an image in the training part, and so of its output.
+        # Index of an image -> row of its output.
         self.rows = torch.full((len(samples.images),), -1)
         self.rows[samples.train] = torch.arange(len(samples.train))
 
     @property
     def length(self) -> int:
-        """How many children the outputs came through."""
+        """The number of children that computed the outputs."""
         return len(self.names)
 
     @torch.no_grad()
     def advance(self, model: nn.Sequential, length: int) -> None:
-        """Take the outputs of the first ``length`` children.
+        """Compute the outputs of the first ``length`` children, from the cached ones.
 
-        Children that were taken before must not have changed since; where others stand
-        among them, or fewer, all is computed again.
+        Children that were used before must not have changed since. If their names
+        differ, or there are fewer, everything is computed again.
+
+        Args:
+            model: the whole network.
+            length: see :func:`trunk_length`.
 
         Raises:
-            GradnetError: they need more memory than allowed.
+            InvalidInputError: the outputs need more than ``max_bytes`` of memory.
         """
         names = [name for name, _ in model.named_children()][:length]
         if self.names != names[: self.length]:
@@ -94,35 +111,46 @@ class TrunkOutputs:
             parts.append(rest(inputs))
             needed = parts[0][0].nbytes * len(self.samples.train)
             if needed > self.max_bytes:
-                raise GradnetError(
+                raise InvalidInputError(
                     f"the outputs of the frozen trunk need {needed / 1e9:.1f} GB, more "
-                    f"than the {self.max_bytes / 1e9:.1f} that may be kept"
+                    f"than the limit of {self.max_bytes / 1e9:.1f} GB; set "
+                    "cache_trunk to false"
                 )
         self.outputs, self.names = torch.cat(parts), names
 
-    def _inputs(self, places: Tensor) -> Tensor:
+    def _inputs(self, rows: Tensor) -> Tensor:
         if self.outputs is not None:
-            return self.outputs[places]
-        images = self.samples.images[self.samples.train[places]]
+            return self.outputs[rows]
+        images = self.samples.images[self.samples.train[rows]]
         return self.samples.augmentation.evaluate(images)
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        """The outputs ``(N, ...)`` for training images of these indices."""
+        """The cached outputs of training images.
+
+        Args:
+            indices: of images in ``samples.images``, ``(N,)``.
+
+        Returns:
+            ``(N, ...)``.
+
+        Raises:
+            NotFittedError: :meth:`advance` was not called yet.
+        """
         if self.outputs is None:
-            raise GradnetError("the trunk's outputs were not computed yet")
+            raise NotFittedError("the trunk's outputs are not computed; call advance")
         return self.outputs[self.rows[indices.cpu()]]
 
 
-class BehindTrunkTask(SupervisedTask):
+class FrozenTrunkTask(SupervisedTask):
     """Trains the layers after a frozen trunk on its cached outputs.
 
     Args:
-        module: the whole network, trunk included.
+        module: the whole network, including the trunk.
         samples: as for :class:`~gradnet.training.supervised.SupervisedTask`.
-        batch_size: samples a step.
-        seed: of the order.
+        batch_size: samples per step.
+        seed: of the order of samples.
         shuffle: see :class:`~gradnet.training.supervised.SupervisedTask`.
-        trunk: the outputs of its frozen children.
+        trunk: the cached outputs of the network's frozen trunk.
     """
 
     def __init__(
@@ -139,7 +167,7 @@ class BehindTrunkTask(SupervisedTask):
         self.rest = children_between(module, trunk.length, len(module))
 
     def losses(self, step: int) -> Iterator[Tensor]:
-        """The mean cross-entropy of one batch, in one part."""
+        """Yield the mean cross-entropy of one batch."""
         indices = self.batches(step)
         set_training_mode(self.rest)
         outputs = self.rest(self.trunk[indices])
@@ -148,14 +176,17 @@ class BehindTrunkTask(SupervisedTask):
 
 
 def training_step_flops(task: SupervisedTask, probe: Tensor) -> Flops:
-    """FLOPs of one training step, as it is executed.
+    """FLOPs of one training step, as executed.
 
     Args:
-        task: what is trained; what is frozen in its module is not counted.
+        task: gradients of frozen parameters are not counted.
         probe: inputs ``(N, ...)`` of the network, at least two.
+
+    Returns:
+        FLOPs of a batch's forward and backward pass.
     """
     module, inputs = task.module, probe[:2]
-    if isinstance(task, BehindTrunkTask):
+    if isinstance(task, FrozenTrunkTask):
         module = task.rest
         inputs = task.trunk[task.samples.train[:2]]
     set_training_mode(module)

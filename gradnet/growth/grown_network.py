@@ -1,4 +1,4 @@
-"""Grown networks in files: their weights and their architecture."""
+"""Files of grown networks: their weights and their architecture."""
 
 import logging
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from gradnet.checkpoints.tensor_file import (
 from gradnet.core.formats import Format, rename_limits
 from gradnet.core.reproducibility import make_generator, versions
 from gradnet.core.settings import to_plain
-from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
+from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.growth import GROWTH
 from gradnet.growth.architecture import build_architecture, describe_architecture
 from gradnet.growth.method import GrowthMethod, Schedule
@@ -36,7 +36,7 @@ class GrownNetwork:
 
     Attributes:
         model: in evaluation mode.
-        header: all that its shapes follow from.
+        header: the architecture, the growth method, its settings and the data.
     """
 
     model: nn.Module
@@ -48,7 +48,7 @@ class GrownNetwork:
         num_classes: int,
         problem: Mapping[str, Any] | None = None,
     ) -> None:
-        """Refuse images that the network was not made for, or that it was trained on.
+        """Check that another run on a problem can start from this network.
 
         Args:
             input_shape: ``(channels, height, width)``.
@@ -56,24 +56,24 @@ class GrownNetwork:
             problem: what identifies data, split and augmentation.
 
         Raises:
-            GradnetError: images or classes are of another shape or number; or the data
-                are the same and split otherwise, so that what is validation here was
-                training there.
+            InvalidInputError: images or classes differ in shape or number; or the data
+                are the same with another split, so that some validation samples of this
+                problem were training samples of the network.
         """
         shape, classes = self.header["input_shape"], self.header["num_classes"]
         if list(input_shape) != shape or num_classes != classes:
-            raise GradnetError(
+            raise InvalidInputError(
                 f"the grown network is for images {tuple(shape)} of {classes} classes, "
                 f"and these are {tuple(input_shape)} of {num_classes}; give one that "
-                "grew on such images"
+                "was grown on such images"
             )
         before, now = self.header.get("problem") or {}, problem or {}
         differs = {n for n, value in before.items() if now.get(n, value) != value}
         if "split_fingerprint" in differs and "data_fingerprint" not in differs:
-            raise GradnetError(
+            raise InvalidInputError(
                 "the network to start from was trained on another split of these "
-                "images: some of the validation part it has seen; give the --split "
-                "that it was trained with"
+                "images, so that it has seen some of the validation images; give the "
+                "--split that it was trained with"
             )
         if "augmentation" in differs:
             logger.warning("the network to start from had another augmentation")
@@ -91,27 +91,31 @@ def save_grown(
 ) -> Path:
     """Write a grown network as safetensors, atomically.
 
-    The header has the architecture, so that no edit is made again to read it. Of a
-    network with layers of the user's own it has the edits instead, and whoever reads it
-    has to name the model.
+    The header has the architecture, so that reading it repeats no edit. For a network
+    with layers that are not in the table of :mod:`gradnet.growth.architecture`, it has
+    the edits instead, and the reader has to name the model.
 
     Args:
         path: of the file.
-        growth: what :func:`gradnet.growth.run.grow` returned.
-        method: that it grew by.
+        growth: of :func:`gradnet.growth.run.grow`.
+        method: the growth method.
         seed: of the run.
-        input_shape: ``(channels, height, width)`` as the network sees it.
+        input_shape: ``(channels, height, width)`` of the network's inputs.
         num_classes: ``K``.
-        start: what the run began with, if not with the method's first network.
+        start: the network that the run started from; None for the method's initial one.
         problem: what identifies data, split and augmentation, in plain values.
 
+    Returns:
+        The path.
+
     Raises:
-        GradnetError: the method is none of :data:`gradnet.growth.GROWTH`.
+        InvalidInputError: the method is not in :data:`gradnet.growth.GROWTH`.
     """
     names = {kind: name for name, kind in GROWTH.items()}
     if type(method) not in names:
-        raise GradnetError(
-            f"{type(method).__name__} is not in GROWTH, so a file could not name it"
+        raise InvalidInputError(
+            f"{type(method).__name__} is not in GROWTH, so a file could not name it; "
+            "call register_growth_method"
         )
     header = {
         "architecture": _architecture_of(growth.model),
@@ -134,27 +138,30 @@ def load_grown(path: str | Path, model: str | None = None) -> nn.Module:
 
     Args:
         path: of the file.
-        model: the import path of the network that it grew from, which has to be given
-            when that is not one of :data:`gradnet.models.MODELS`: a file alone never
-            decides which code runs.
+        model: the import path of the network that it was grown from, required if that
+            is not one of :data:`gradnet.models.MODELS`: a file alone never decides
+            which code runs.
 
     Returns:
         The network, in evaluation mode.
 
     Raises:
-        DamagedFileError: the file is missing, damaged, or holds no grown network.
-        InvalidInputError: it grew from a network of the user's own, and ``model`` is
-            another one or not given.
+        DamagedFileError: the file is missing, damaged, or not of a grown network.
+        InvalidInputError: it was grown from another network than those of gradnet, and
+            ``model`` is not given or is a different one.
     """
     return read_grown(path, model).model
 
 
 def read_grown(path: str | Path, model: str | None = None) -> GrownNetwork:
-    """Read a grown network for another run to begin with.
+    """Read a grown network with its header, for another run to start from.
 
     Args:
         path: of the file.
         model: as for :func:`load_grown`.
+
+    Returns:
+        The network and the header.
 
     Raises:
         DamagedFileError: as for :func:`load_grown`.
@@ -163,19 +170,21 @@ def read_grown(path: str | Path, model: str | None = None) -> GrownNetwork:
     stored, tensors = load_with_header(path)
     header = FORMAT.read(stored, str(path))
     try:
-        # Masks and marks that are not saved are no larger than what is.
+        # Masks and buffers that are not saved are no larger than the saved tensors.
         elements = 3 * sum(tensor.numel() for tensor in tensors.values())
         network = _network_of(header, model, elements)
     except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedFileError(f"{path} holds no grown network: {error!r}") from None
+        raise DamagedFileError(
+            f"{path} is not a file of a grown network: {error!r}"
+        ) from None
     load_exactly(network, tensors, str(path))
     return GrownNetwork(network.eval(), header)
 
 
 def _upgrade_0(header: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 has the architecture, and new names for limits in the settings.
+    """Format 1 has the architecture, and other names of limits in the settings.
 
-    A network of format 0 is built by making its edits again.
+    A network of format 0 is built by replaying its edits.
     """
     return {**rename_limits(header), "architecture": None}
 
@@ -184,7 +193,7 @@ FORMAT = Format("grown network", (_upgrade_0,))
 
 
 def _architecture_of(model: nn.Module) -> dict[str, Any] | None:
-    """The description of the architecture; None with layers of the user's own."""
+    """The description of the architecture; None if a layer cannot be described."""
     try:
         return describe_architecture(model)
     except InvalidInputError as error:
@@ -195,7 +204,7 @@ def _architecture_of(model: nn.Module) -> dict[str, Any] | None:
 def _network_of(
     header: Mapping[str, Any], model: str | None, elements: int | None = None
 ) -> nn.Module:
-    """The network of a header; its weights do not count."""
+    """The network of a header, with the right shapes and arbitrary weights."""
     if header.get("architecture") is not None:
         return build_architecture(header["architecture"], elements)
     method = make_method(header["growth_method"], header["settings"])
@@ -218,27 +227,38 @@ def _network_of(
 
 
 def _check_model(named: str, given: str | None) -> None:
-    """Refuse to run what only the file names."""
+    """Check that the user named the model, unless it is one of gradnet."""
     if named in MODELS or named == given:
         return
     if given is None:
         raise InvalidInputError(
-            f"the network grew from {named!r}, which is not a model of gradnet: a file "
-            f"does not decide which code runs. If it is yours, name it: "
+            f"the network was grown from {named!r}, which is not a model of gradnet, "
+            "and a file does not decide which code runs; if you trust it, give "
             f"model={named!r}, or --model {named} on the command line"
         )
-    raise InvalidInputError(f"the network grew from {named!r}, not from {given!r}")
+    raise InvalidInputError(
+        f"the network was grown from {named!r}, not from {given!r}; give the former"
+    )
 
 
 def make_method(name: str, settings: Mapping[str, Any]) -> GrowthMethod:
     """A growth method from its name and its plain settings.
 
+    Args:
+        name: a key of :data:`gradnet.growth.GROWTH`.
+        settings: field -> plain value; of ``training`` and ``growth`` all fields.
+
+    Returns:
+        The method.
+
     Raises:
-        GradnetError: there is none of that name.
+        InvalidInputError: there is no method of that name.
         TypeError: it does not take these settings.
     """
     if name not in GROWTH:
-        raise GradnetError(f"no growth method {name!r}; there are: {', '.join(GROWTH)}")
+        raise InvalidInputError(
+            f"no growth method {name!r}; there are: {', '.join(GROWTH)}"
+        )
     fields = dict(settings)
     fields["training"] = TrainingSettings(**fields["training"])
     fields["growth"] = Schedule(**fields["growth"])

@@ -1,7 +1,7 @@
-"""The interface of growth methods: which network first, when an edit, what trains then.
+"""The interface of growth methods: the initial network, when to edit it, what to train.
 
-A method never trains by itself: :func:`gradnet.growth.run.grow` does, with the one
-training loop.
+A method never trains a network itself; :func:`gradnet.growth.run.grow` does, with the
+package's one training loop.
 """
 
 import abc
@@ -61,13 +61,16 @@ class Schedule:
             )
 
     def latest_step(self, stage: int, start: int, edits: int, steps: int) -> int:
-        """The step of the edit that ends a stage.
+        """The step of the edit that ends a stage at the latest.
 
         Args:
             stage: counted from 0.
             start: the stage's first step.
-            edits: of the whole run.
-            steps: of the whole run.
+            edits: number of edits of the whole run.
+            steps: number of steps of the whole run.
+
+        Returns:
+            The step, counted from the start of the run.
         """
         if stage == 0 and self.first is not None:
             return self.first
@@ -79,23 +82,23 @@ class Schedule:
         return start + max(left // (edits - stage), 1)
 
     def is_stalled(self, accuracies: Sequence[float]) -> bool:
-        """Whether the last ``patience`` of a stage's accuracies brought no gain."""
+        """Whether the last ``patience`` accuracies improved by less than ``gain``."""
         if self.patience is None or len(accuracies) <= self.patience:
             return False
-        before, lately = accuracies[: -self.patience], accuracies[-self.patience :]
-        return max(lately) < max(before) + self.gain
+        before, recent = accuracies[: -self.patience], accuracies[-self.patience :]
+        return max(recent) < max(before) + self.gain
 
 
 @dataclass
 class GrowthHistory:
-    """What a growth run did so far.
+    """The evaluations and edits of a growth run so far.
 
     Attributes:
-        steps: of the whole run.
-        stage: how many edits were made.
+        steps: number of steps of the whole run.
+        stage: number of edits so far.
         start: the step of the last edit.
-        records: of all evaluations, see :func:`gradnet.growth.run.grow`.
-        edits: one record each, with what its certificate says.
+        records: one for each evaluation, see :func:`gradnet.growth.run.grow`.
+        edits: one record for each edit, with the fields of its certificate.
     """
 
     steps: int
@@ -105,7 +108,7 @@ class GrowthHistory:
     edits: list[Record] = field(default_factory=list)
 
     def begin_stage(self, edit: Edit, step: int) -> None:
-        """Record an edit in plain values; of its lists of names the lengths."""
+        """Record an edit in plain values, with counts in place of lists of names."""
         self.stage, self.start = self.stage + 1, step
         names = ("copied", "split", "created")
         facts = {
@@ -117,24 +120,24 @@ class GrowthHistory:
 
     @property
     def stage_accuracies(self) -> list[float]:
-        """Validation accuracies since the last edit, that just after it included."""
+        """Validation accuracies since the last edit, the first one just after it."""
         return [r["accuracy"] for r in self.records if r["stage"] == self.stage]
 
 
 @dataclass(frozen=True)
 class EditContext:
-    """What an edit may look at besides the network.
+    """The inputs of an edit besides the network.
 
     Attributes:
         stage: the stage that begins with the edit; the first edit begins stage 1.
-        probe: training images ``(N, channels, h, w)`` as the network sees them.
+        probe: training images ``(N, channels, h, w)``, augmented as for evaluation.
         seed: of the run.
-        samples: what the network is trained and validated on, for edits that learn
-            from them; None where nothing may be learned.
-        choice: what the edit decided when it was first made; None when this is the
-            first time.
-        is_replayed: only the new network's shape matters, for its weights will be
-            loaded: what an edit learns need not be learned again.
+        samples: training and validation samples, for edits that train new units; None
+            if an edit must not use data.
+        choice: the edit's :attr:`~gradnet.surgery.edit.Edit.choice` when it is
+            replayed; None the first time.
+        is_replayed: whether only the shapes of the new network matter, since its
+            weights will be loaded: then an edit need not train anything.
     """
 
     stage: int
@@ -145,12 +148,12 @@ class EditContext:
     is_replayed: bool = False
 
     def generator(self) -> torch.Generator:
-        """Draws for this edit: the same whenever it is made again."""
+        """A new generator for this edit, with the same draws when it is replayed."""
         return torch.Generator().manual_seed(self.torch_seed)
 
     @property
     def torch_seed(self) -> int:
-        """For torch's own generator, from which new layers are initialized."""
+        """The seed of torch's global generator, which initializes new layers."""
         return derive_seed("edit", self.seed, self.stage)
 
 
@@ -158,9 +161,9 @@ class EditContext:
 class GrowthMethod(abc.ABC):
     """A schedule of edits of a network, and of which parameters train after each.
 
-    The shape that an edit gives a network must depend on nothing but the stage, the
-    seed, the probe and the edit's choice, which is kept: a run that is resumed makes
-    all edits again, and then loads the weights.
+    The shapes that an edit gives a network must depend only on the stage, the seed, the
+    probe and the edit's recorded choice: a resumed run replays all edits, and then
+    loads the weights.
 
     Attributes:
         training: how all stages train; its schedule spans the whole run, and its
@@ -180,38 +183,46 @@ class GrowthMethod(abc.ABC):
     @property
     @abc.abstractmethod
     def preserves_function(self) -> bool:
-        """Whether the logits are the same after each edit, in evaluation mode."""
+        """Whether edits are function-preserving: the same logits in evaluation mode."""
 
     @property
     @abc.abstractmethod
     def edits(self) -> int:
-        """How many edits a whole run makes."""
+        """The number of edits of a whole run."""
 
     @property
     def carries_optimizer(self) -> bool:
-        """Whether the optimizer's state goes on after an edit."""
+        """Whether the optimizer's state is carried over after an edit."""
         return self.preserves_function
 
     @abc.abstractmethod
     def initial_model(
         self, input_shape: tuple[int, int, int], num_classes: int
     ) -> nn.Module:
-        """The network to start from, its weights from torch's generator."""
+        """The initial network, with weights from torch's global generator.
+
+        Args:
+            input_shape: ``(channels, height, width)``.
+            num_classes: ``K``.
+        """
 
     def begin_with(
         self, start: nn.Module, input_shape: tuple[int, int, int], num_classes: int
     ) -> nn.Module:
-        """The network to start from when that of another run is given.
+        """The initial network of a run that starts from a trained network.
 
-        By default the method's own first network, with that one's weights.
+        By default the method's own initial network, with the trained weights.
 
         Args:
-            start: left as it is.
+            start: the trained network; not modified.
             input_shape: ``(channels, height, width)``.
             num_classes: ``K``.
 
+        Returns:
+            A new network that shares no memory with ``start``.
+
         Raises:
-            InvalidInputError: it is no network that the method could begin with.
+            InvalidInputError: the method cannot start from this network.
         """
         first = self.initial_model(input_shape, num_classes)
         state = start.state_dict()
@@ -223,28 +234,28 @@ class GrowthMethod(abc.ABC):
             pairs = expected.items() ^ given.items()
             name = min(pair[0] for pair in pairs)
             raise InvalidInputError(
-                f"{type(self).__name__} cannot begin with this {type(start).__name__}: "
+                f"{type(self).__name__} cannot start from this {type(start).__name__}: "
                 f"{name} is {given.get(name, 'missing')} there, and "
-                f"{expected.get(name, 'missing')} in its first network; set its "
-                "options to those of the network, or start from another one"
+                f"{expected.get(name, 'missing')} in the method's initial network; set "
+                "its options to match, or start from another network"
             )
         first.load_state_dict(state)
         return first
 
     @abc.abstractmethod
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
-        """The next network; the old one is left as it is."""
+        """The edit at the end of a stage, which does not modify the network."""
 
     def freeze(self, model: nn.Module, stage: int) -> None:
-        """Say by ``requires_grad`` what trains in a stage; by default all does."""
+        """Set ``requires_grad`` of all parameters for a stage; by default all train."""
         model.requires_grad_(True)
 
     def training_at(self, stage: int) -> TrainingSettings:
-        """How a stage trains: rate, optimizer; steps are those of the whole run."""
+        """The training settings of a stage; their steps are those of the whole run."""
         return self.training
 
     def latest_step(self, history: GrowthHistory) -> int:
-        """The step at which the present stage ends at the latest."""
+        """The step at which the current stage ends at the latest."""
         if history.stage >= self.edits:
             return history.steps
         step = self.growth.latest_step(
@@ -253,26 +264,29 @@ class GrowthMethod(abc.ABC):
         return min(step, history.steps)
 
     def is_due(self, history: GrowthHistory) -> bool:
-        """Whether the network should grow now, before its latest step."""
+        """Whether the network should grow now, before the latest step of the stage."""
         grows = history.stage < self.edits
         return grows and self.growth.is_stalled(history.stage_accuracies)
 
 
-def places(before: list[int], after: list[int]) -> list[int]:
-    """The stage of each new layer or block, stage after stage in turn.
+def insertion_order(before: list[int], after: list[int]) -> list[int]:
+    """In which stage of a network each new layer is inserted, stages taking turns.
 
     Args:
-        before: layers of each stage at the start.
-        after: at the end.
+        before: number of layers in each stage of the initial network.
+        after: number of layers in each stage of the final network.
+
+    Returns:
+        The index of a stage for each insertion, in order.
 
     Raises:
-        GradnetError: the numbers do not fit each other.
+        InvalidInputError: the numbers of stages differ, or a stage would shrink.
     """
     if len(before) != len(after) or any(map(int.__gt__, before, after)):
         raise InvalidInputError(
-            f"a network with stages of {before} does not become one with stages of "
-            f"{after}; give as many stages, none shallower"
+            f"a network with stages of {before} layers cannot grow to stages of "
+            f"{after}; give as many stages, none of them smaller"
         )
     missing = [new - old for old, new in zip(before, after, strict=True)]
     turns = range(max(missing, default=0))
-    return [s for turn in turns for s, many in enumerate(missing) if turn < many]
+    return [s for turn in turns for s, count in enumerate(missing) if turn < count]

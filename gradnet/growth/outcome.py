@@ -1,4 +1,4 @@
-"""What a growth run has made, and what it cost."""
+"""The outcome of a growth run: its network, its history and its costs."""
 
 from dataclasses import dataclass, field
 
@@ -12,14 +12,14 @@ from gradnet.training.history import Environment
 
 @dataclass
 class Growth:
-    """A network that grows, and what it cost so far.
+    """A growing network, and its costs so far.
 
     Attributes:
-        model: as it is now.
+        model: the current network.
         history: records of evaluations and edits.
-        flops: of all training.
-        seconds: of all, evaluations counted in.
-        training_seconds: of training steps, and of what a frozen trunk's outputs took.
+        flops: FLOPs of all training.
+        seconds: duration, including evaluations.
+        training_seconds: duration of training steps, edits and frozen trunks.
         environments: see :class:`gradnet.training.history.History`.
     """
 
@@ -32,5 +32,5 @@ class Growth:
 
     @property
     def parameters(self) -> int:
-        """How many there are, without those that are deleted and stay zero."""
+        """The number of parameters that are not pruned."""
         return count_remaining(self.model)

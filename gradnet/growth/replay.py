@@ -1,4 +1,4 @@
-"""The edits of a run made again, for the shapes of a network whose weights are kept."""
+"""Replay of a run's edits, for the architecture of a network with stored weights."""
 
 from collections.abc import Sequence
 
@@ -20,21 +20,25 @@ def replay(
     choices: Sequence[str | None] = (),
     start: nn.Module | None = None,
 ) -> nn.Module:
-    """The network of a stage, with the right shapes and weights that do not count.
+    """The network of a stage, with the right shapes and arbitrary weights.
 
     In stage 0 the weights are those that the run starts from.
 
     Args:
-        method: that it grows by.
+        method: the growth method.
         seed: of the run.
-        stage: how many edits are made.
+        stage: number of edits to replay.
         probe: inputs ``(N, channels, h, w)``.
         num_classes: ``K``.
-        choices: of the edits, where any had one.
-        start: the network to begin with, left as it is; None for the method's own.
+        choices: the recorded choice of each edit.
+        start: the network that the run started from, not modified; None for the
+            method's initial network.
+
+    Returns:
+        The network, on the probe's device.
 
     Raises:
-        GradnetError: the method cannot begin with that network.
+        InvalidInputError: the method cannot start from that network.
     """
     shape = tuple(probe.shape[1:])
     with isolated_randomness():

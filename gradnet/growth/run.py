@@ -1,8 +1,8 @@
-"""The run of a growth method: stages of the one training loop, with edits between them.
+"""The run of a growth method: stages of training, with edits between them.
 
-Costs are counted as the work is executed: the FLOPs of a training step are those of its
-forward pass, of the gradients of weights that train, and of the activations that have
-to be differentiated on the way to them.
+Costs are counted as executed: the FLOPs of a training step are those of its forward
+pass, of the gradients of trainable weights, and of the gradients of activations that
+backpropagation needs to reach them.
 """
 
 import logging
@@ -15,9 +15,9 @@ from torch import nn
 from gradnet.core.flops import Flops
 from gradnet.core.reproducibility import environment
 from gradnet.data.problem import Samples
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.frozen_trunk import (
-    BehindTrunkTask,
+    FrozenTrunkTask,
     TrunkOutputs,
     training_step_flops,
     trunk_length,
@@ -46,27 +46,28 @@ def grow(
     on_edit: Callable[[Record], None] = lambda record: None,
     start: nn.Module | None = None,
 ) -> Growth:
-    """Train a network and let it grow.
+    """Train and grow a network.
 
     Each record of an evaluation has ``stage``, ``step``, ``train_loss``, ``accuracy``
-    and ``loss`` on the validation part, ``parameters``, ``trainable``, ``flops`` and
+    and ``loss`` on the validation samples, ``parameters``, ``trainable``, ``flops`` and
     ``seconds`` so far; there is one before and one after each edit.
 
     Args:
         method: see :class:`~gradnet.growth.method.GrowthMethod`.
-        samples: what it is trained and validated on.
+        samples: training and validation samples.
         seed: of weights, edits, order and augmentation.
-        callbacks: as for :func:`gradnet.training.loop.fit`; the files to continue from
-            have the name of its checkpoint and a stage, and stay until
-            :func:`gradnet.growth.stage_files.remove_stage_files`.
-        on_edit: called with the record of each edit, again for those of a resumed run.
-        start: the network to begin with, left as it is; None for the method's own.
+        callbacks: as for :func:`gradnet.training.loop.fit`; its checkpoint is the name
+            of :class:`gradnet.growth.stage_files.StageFiles`, which stay on disk.
+        on_edit: called with the record of each edit; after resuming, also for the
+            earlier edits.
+        start: the network to start from, not modified; None for the method's own.
 
     Returns:
-        The grown network with its last weights, and what was done.
+        The grown network with its last weights, its history and its costs.
 
     Raises:
-        GradnetError: the method cannot begin on these images, or training fails.
+        InvalidInputError: the method cannot start on these images or from this network.
+        GradnetError: training fails, or a checkpoint is of another run.
     """
     run = _Run(method, samples, seed, callbacks or Callbacks(), on_edit, start)
     run.resume()
@@ -77,7 +78,7 @@ def grow(
 
 
 class _Run:
-    """The state of a run between two stages: all that its files hold."""
+    """The state of a run between two stages, as its checkpoint files hold it."""
 
     def __init__(
         self,
@@ -157,7 +158,7 @@ class _Run:
         growth.model.eval()
 
     def grow(self) -> bool:
-        """Make the next edit; False where the run is over."""
+        """Make the next edit; False if the run is over."""
         growth, history = self.growth, self.growth.history
         if self.stage >= self.method.edits:
             return False
@@ -223,7 +224,7 @@ class _Run:
         )
 
     def _advance_to(self, names: list[str]) -> None:
-        """What was kept when the run was stopped, as far as it can be kept on."""
+        """Recompute the trunk's outputs that a stopped run had, if still valid."""
         model, trunk = self.growth.model, self.trunk
         assert isinstance(model, nn.Sequential) and trunk is not None
         if [name for name, _ in model.named_children()][: len(names)] == names:
@@ -234,12 +235,12 @@ class _Run:
         return self.method.edit(self.growth.model, context)
 
     def _begin_stage(self, edit: Edit | None = None) -> torch.optim.Optimizer:
-        """Freeze what the stage freezes; the optimizer of what it trains."""
+        """Freeze parameters for the stage; returns the optimizer of the others."""
         model = self.growth.model
         self.method.freeze(model, self.stage)
         optimizer = self._settings().make_optimizer(model)
         if edit is not None and self.method.carries_optimizer:
-            # In the network's order, so that a resumed run finds it again.
+            # In the order of the network's parameters, as a resumed run loads it.
             carried = transfer_optimizer(self.optimizer, edit).state
             for parameter in optimizer.param_groups[0]["params"]:
                 if parameter in carried:
@@ -266,15 +267,15 @@ class _Run:
         start, before = time.monotonic(), self.trunk.flops
         try:
             self.trunk.advance(model, trunk_length(model))
-        except GradnetError as error:
-            logger.warning("%s; it is computed at each step instead", error)
+        except InvalidInputError as error:
+            logger.warning("%s; now it is computed at each step instead", error)
             self.trunk = None
             return SupervisedTask(model, *arguments)
         if not self.trunk.length:
             return SupervisedTask(model, *arguments)
         self.growth.flops += Flops(forward=self.trunk.flops - before)
         self._count_seconds(time.monotonic() - start)
-        return BehindTrunkTask(model, *arguments, self.trunk)
+        return FrozenTrunkTask(model, *arguments, self.trunk)
 
     def _count_seconds(self, seconds: float) -> None:
         self.growth.seconds += seconds

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.groups import channel_group
 from gradnet.surgery.edit import Edit
 from gradnet.surgery.masks import prunable_weights, with_masks
@@ -23,10 +23,10 @@ Ranking = Literal["global", "layer"]
 def weight_saliencies(
     model: nn.Module, curvature: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The saliency ``h u^2 / 2`` of each weight that may be deleted.
+    """The saliency ``h u^2 / 2`` of each prunable weight.
 
     Args:
-        model: without masks; zero weights have none.
+        model: without masks.
         curvature: parameter name -> diagonal ``(*shape)``, see
             :func:`gradnet.curvature.diagonal.curvature_diagonal`.
 
@@ -40,7 +40,14 @@ def weight_saliencies(
 
 
 def magnitude_scores(model: nn.Module) -> dict[str, Tensor]:
-    """The baseline without curvature: a curvature of 1 everywhere."""
+    """The magnitude baseline: saliencies with a curvature of 1 everywhere.
+
+    Args:
+        model: without masks.
+
+    Returns:
+        Weight name -> ``(*shape)``.
+    """
     names = prunable_weights(model)
     return weight_saliencies(
         model, {n: torch.ones_like(model.get_parameter(n)) for n in names}
@@ -48,7 +55,15 @@ def magnitude_scores(model: nn.Module) -> dict[str, Tensor]:
 
 
 def random_scores(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-    """The random baseline: uniform scores."""
+    """The random baseline: uniform scores.
+
+    Args:
+        model: without masks.
+        generator: of the scores, on the CPU.
+
+    Returns:
+        Weight name -> ``(*shape)``.
+    """
     return {
         name: torch.rand(weight.shape, generator=generator).to(weight.device)
         for name in prunable_weights(model)
@@ -62,29 +77,31 @@ def prune_lowest(
     fraction: float,
     ranking: Ranking = "global",
 ) -> dict[str, Tensor]:
-    """Prune the weights of the lowest scores among those that are left.
+    """Prune the weights of the lowest scores among those that remain.
 
     Args:
         scores: weight name -> ``(*shape)``.
-        kept: weight name -> whether it is left, bool ``(*shape)``.
-        fraction: of that, from 0 to 1; the number is rounded down.
-        ranking: ``global`` compares all weights with each other, ``layer`` deletes the
-            fraction of each.
+        kept: weight name -> which entries remain, bool ``(*shape)``.
+        fraction: of the remaining entries, from 0 to 1; the number is rounded down.
+        ranking: ``global`` compares all weights with each other, ``layer`` prunes the
+            fraction of each layer.
 
     Returns:
-        Weight name -> what is kept then.
+        Weight name -> which entries remain afterwards, bool ``(*shape)``.
 
     Raises:
-        GradnetError: the fraction is out of its range.
+        InvalidInputError: the fraction is out of range.
     """
     if not 0 <= fraction <= 1:
-        raise GradnetError(f"the fraction to delete is {fraction}; give one of 0 to 1")
+        raise InvalidInputError(
+            f"the fraction to prune is {fraction}; give one from 0 to 1"
+        )
     if ranking == "layer":
         parts = [prune_lowest({n: scores[n]}, {n: kept[n]}, fraction) for n in scores]
         return {name: mask for part in parts for name, mask in part.items()}
     flat = torch.cat([scores[name].flatten() for name in kept])
     mask = torch.cat([part.flatten() for part in kept.values()])
-    # Plus a small tolerance, or rounding would make 28 of 0.29 * 100.
+    # A small tolerance, since 0.29 * 100 rounds to 28.999...
     count = math.floor(fraction * int(mask.sum()) + 1e-9)
     order = flat.masked_fill(~mask, math.inf).argsort(stable=True)
     mask[order[:count]] = False
@@ -100,21 +117,21 @@ def deletion_curve(
     fractions: Sequence[float],
     measure: Callable[[nn.Module], Mapping[str, float]],
 ) -> dict[str, list[Any]]:
-    """Predicted and measured error as ever more weights are pruned without training.
+    """Predicted and measured error against the fraction pruned, without retraining.
 
     Args:
         model: without masks; not modified.
         scores: the lowest are pruned first, see :func:`weight_saliencies`.
-        saliencies: what the prediction adds up.
-        fractions: of all weights that may be deleted, each from the whole network.
-        measure: called with each network; its values are the curve's further columns.
+        saliencies: their sum over the pruned weights is the predicted error.
+        fractions: of all prunable weights, each pruned from the full network.
+        measure: called with each pruned network; returns further columns of the curve.
 
     Returns:
         Columns ``deleted`` (the fraction), ``remaining`` (weights) and ``predicted``
         (the increase of the mean error), and those of ``measure``.
 
     Raises:
-        GradnetError: a fraction is out of its range.
+        InvalidInputError: a fraction is out of range.
     """
     columns: dict[str, list[Any]] = {}
     whole = {n: torch.ones_like(s, dtype=torch.bool) for n, s in scores.items()}
@@ -134,13 +151,13 @@ def deletion_curve(
 def unit_scores(
     model: nn.Module, layer: str, scores: Mapping[str, Tensor], probe: Tensor
 ) -> Tensor:
-    """The score of each unit of a layer: the sum over its outgoing weights.
+    """The score of each unit of a layer: the sum of its outgoing weights' scores.
 
     A unit without outgoing weights has no effect, whatever its incoming weights are, so
     incoming weights are not counted.
 
     Args:
-        model: without masks, what ``torch.fx`` can trace.
+        model: without masks; any network that ``torch.fx`` can trace.
         layer: the name of a linear or convolutional layer.
         scores: weight name -> ``(*shape)``.
         probe: inputs ``(N, ...)``, for the shapes.
@@ -149,14 +166,15 @@ def unit_scores(
         ``(H,)``.
 
     Raises:
-        GradnetError: see :func:`gradnet.surgery.remove.remove_units`.
+        InvalidInputError: see :func:`gradnet.surgery.remove.remove_units`.
     """
     group = channel_group(model, layer, probe, exact=False)
     total = torch.zeros(group.width, device=probe.device)
-    for place in group.places:
-        if place.role == "consumer":
-            score = scores[f"{place.layer}.weight"].movedim(place.dimension, 0)
-            score = score[place.offset : place.offset + group.width * place.repeat]
+    for channels in group.slices:
+        if channels.role == "consumer":
+            score = scores[f"{channels.layer}.weight"].movedim(channels.dimension, 0)
+            end = channels.offset + group.width * channels.repeat
+            score = score[channels.offset : end]
             total = total + score.reshape(group.width, -1).sum(1)
     return total
 
@@ -164,16 +182,19 @@ def unit_scores(
 def remove_weakest_units(
     model: nn.Module, layer: str, scores: Tensor, count: int, probe: Tensor
 ) -> Edit:
-    """Remove the units of the lowest scores: the network itself shrinks.
+    """Remove the units of the lowest scores, which makes the network smaller.
 
     Args:
         model: without masks; not modified.
         layer: the name of a linear or convolutional layer.
         scores: ``(H,)``, see :func:`unit_scores`.
-        count: how many; one unit at least is left.
+        count: how many; at least one unit must remain.
         probe: inputs ``(N, ...)``.
 
+    Returns:
+        The edit, see :class:`~gradnet.surgery.edit.Edit`.
+
     Raises:
-        GradnetError: see :func:`gradnet.surgery.remove.remove_units`.
+        InvalidInputError: see :func:`gradnet.surgery.remove.remove_units`.
     """
     return remove_units(model, layer, scores.argsort()[:count].tolist(), probe=probe)

@@ -1,4 +1,4 @@
-"""The files that a stopped growth run continues from, stage by stage."""
+"""Checkpoint files of a growth run, stage by stage."""
 
 import re
 from collections.abc import Mapping
@@ -25,25 +25,25 @@ FORMAT = Format("growth checkpoint", (_upgrade_0,))
 
 
 class StageFiles:
-    """Files beside a run's checkpoint, with its name and a stage.
+    """Checkpoint files of one run, named by its checkpoint and a stage.
 
     Args:
-        checkpoint: whose name they begin with; None keeps nothing.
-        identity: what the run is.
+        checkpoint: path whose name they begin with; None to write nothing.
+        identity: what identifies the run, such as method, settings and seed.
     """
 
     def __init__(self, checkpoint: Path | None, identity: Mapping[str, Any]) -> None:
         self.checkpoint, self.identity = checkpoint, dict(identity)
 
     def training(self, stage: int) -> Path | None:
-        """Where the training loop keeps what it continues from within a stage."""
+        """The path of the training loop's checkpoint within a stage."""
         return self._path(f"{stage}-training")
 
     def save(self, stage: int, state: Mapping[str, Any]) -> None:
-        """Write what a stage begins with, then drop what the one before needed.
+        """Write the state at the start of a stage, and remove the previous files.
 
         Args:
-            stage: that begins.
+            stage: the stage that begins.
             state: tensors and plain values.
         """
         path = self._path(f"{stage}")
@@ -58,15 +58,16 @@ class StageFiles:
     def load(
         self, stages: int, now: Environment, accept_differences: bool
     ) -> dict[str, Any] | None:
-        """What the latest stage began with; None where none was written.
+        """Read the state at the start of the latest stage.
 
         Args:
-            stages: the last that there may be.
+            stages: the last stage that a run can have.
             now: see :func:`gradnet.core.reproducibility.environment`.
-            accept_differences: continue also what was written in another environment.
+            accept_differences: also continue a run of another environment.
 
         Returns:
-            What was given to :meth:`save`, where ``environments`` ends with ``now``.
+            The state, where ``environments`` ends with ``now``; None if none was
+            written.
 
         Raises:
             GradnetError: the file is of another run, or of another environment.
@@ -90,7 +91,11 @@ class StageFiles:
 
 
 def remove_stage_files(checkpoint: Path) -> None:
-    """Remove what a finished run needs no more."""
+    """Remove the checkpoint files of a finished run.
+
+    Args:
+        checkpoint: as for :class:`StageFiles`.
+    """
     stem, suffix = re.escape(checkpoint.stem), re.escape(checkpoint.suffix)
     name = re.compile(rf"{stem}-stage-\d+(-training)?{suffix}")
     for path in list(checkpoint.parent.glob("*")):

@@ -1,8 +1,8 @@
-"""The networks that come with the package, by name; your own model needs no entry.
+"""The networks of the package, by name; your own model need not be registered.
 
-A name is what ``--model.name`` takes, and what a snapshot stores. To give your own
-network a name, call :func:`register_model`, or declare an entry point of the group
-``gradnet.models`` in your package's metadata.
+``--model.name`` takes a name, and snapshots store it. To register your own network,
+call :func:`register_model`, or declare an entry point of the group ``gradnet.models``
+in your package's metadata.
 """
 
 import inspect
@@ -24,12 +24,15 @@ SHAPE_ARGUMENTS = ("in_channels", "image_size", "num_classes")
 
 
 def build_model(name: str, **arguments: Any) -> nn.Module:
-    """A new network, with fresh weights from torch's global generator.
+    """A new network, with random weights from torch's global generator.
 
     Args:
         name: a key of :data:`MODELS`.
         arguments: keyword arguments of the factory, such as ``in_channels``,
             ``image_size``, ``num_classes`` and ``width``.
+
+    Returns:
+        The network, in training mode.
 
     Raises:
         InvalidInputError: there is no such model, or it has no such argument.
@@ -56,7 +59,7 @@ def build_model(name: str, **arguments: Any) -> nn.Module:
 def register_model(
     name: str, factory: Callable[..., nn.Module], *, replace: bool = False
 ) -> None:
-    """Give a network a name that :func:`build_model` and the command line know.
+    """Register a network by a name, for :func:`build_model` and the command line.
 
     Args:
         name: a new key of :data:`MODELS`; snapshots of the network store it.
@@ -64,7 +67,7 @@ def register_model(
             keyword arguments ``in_channels``, ``image_size`` and ``num_classes``, and
             its network maps ``(N, in_channels, image_size, image_size)`` to logits
             ``(N, num_classes)``.
-        replace: allow a name that is already there.
+        replace: allow a name that is already registered.
 
     Raises:
         InvalidInputError: the name is taken or not allowed, or the factory does not
@@ -84,7 +87,7 @@ def register_model(
 
 
 def shape_arguments(image_shape: tuple[int, ...], num_classes: int) -> dict[str, int]:
-    """The arguments of a model that follow from the data.
+    """The arguments of a model that are determined by the data.
 
     Args:
         image_shape: ``(channels, height, width)``, after augmentation.
@@ -99,8 +102,8 @@ def shape_arguments(image_shape: tuple[int, ...], num_classes: int) -> dict[str,
     channels, height, width = image_shape
     if height != width:
         raise InvalidInputError(
-            f"the models of gradnet take square images, these are {height} x {width}; "
-            "crop them to a square with --augmentation.crop"
+            f"the models of gradnet take square images, not {height} x {width}; crop "
+            "them to a square with --augmentation.crop"
         )
     return {"in_channels": channels, "image_size": height, "num_classes": num_classes}
 

@@ -23,7 +23,13 @@ class Activation:
 
 
 def activation(name: str) -> Activation:
-    """The activation function of a name in :data:`ACTIVATIONS`.
+    """The activation function of a name.
+
+    Args:
+        name: a key of :data:`ACTIVATIONS`.
+
+    Returns:
+        The function and its derivative.
 
     Raises:
         InvalidInputError: there is no such function.

@@ -1,7 +1,8 @@
 """The cascade architecture of Fahlman and Lebiere (1990), for images or features.
 
-Each layer of units takes the inputs and the outputs of all units before it; the head
-takes all of them.
+S. E. Fahlman and C. Lebiere, The cascade-correlation learning architecture, NIPS 2,
+1990. Each hidden layer sees the inputs and the outputs of all earlier hidden layers,
+and so does the head.
 """
 
 from collections import OrderedDict
@@ -15,7 +16,7 @@ from gradnet.models.cnn import initialize_lecun_normal
 
 
 class CascadeLayer(nn.Module):
-    """Hidden units; appends their outputs to its input: ``(N, I)`` to ``(N, I + H)``.
+    """A hidden layer that appends its outputs to its input: ``(N, I + H)``.
 
     Args:
         inputs: ``I``, number of input features.

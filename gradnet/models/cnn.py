@@ -1,4 +1,4 @@
-"""The CNN of the 2018 GradNet study, with any width, and a small one for digits.
+"""The CNN of the 2018 GradNet study, of any width, and a small one for digits.
 
 After "Tangent Space Separability in Feedforward Neural Networks" (arXiv 1912.09306):
 two convolutions with ReLU and 2x2 pooling, the second pooling with ceil mode, and one

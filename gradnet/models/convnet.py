@@ -42,7 +42,7 @@ class ConvNet(nn.Sequential):
         if image_size < 2 ** (len(depths) - 1):
             raise InvalidInputError(
                 f"images of {image_size} x {image_size} are too small for "
-                f"{len(depths)} stages, each half the size of the one before"
+                f"{len(depths)} stages, each of which halves them; give fewer depths"
             )
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         channels = in_channels

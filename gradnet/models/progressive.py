@@ -1,6 +1,7 @@
 """Progressive networks: each column also uses the features of earlier columns.
 
-After Rusu et al. 2016 (arXiv 1606.04671), with all columns for the same task. Column k
+A. A. Rusu et al., Progressive neural networks, 2016, arXiv 1606.04671; here with all
+columns for the same task. Column k
 computes ``h_i = f(W_i h_{i-1} + lateral_i(features h_{i-1} of the columns before))``;
 ``f`` is ReLU, for convolutions followed by 2x2 pooling. The first layers of all columns
 take the images, and have no lateral connections.
@@ -21,7 +22,7 @@ from gradnet.models.cnn import initialize_lecun_normal
 Kind = Literal["cnn", "mlp"]
 AdapterKind = Literal["linear", "mlp", "none"]
 
-# The paper says "small random values" and no more.
+# The paper only says "small random values".
 ALPHA_DEVIATION = 0.1
 
 
@@ -52,14 +53,14 @@ class ColumnPlan:
                 )
         if not self.widths or min(self.widths) < 1:
             raise InvalidInputError(
-                f"a column cannot have widths {list(self.widths)}; give each of its "
-                "hidden layers at least one unit"
+                f"widths are {list(self.widths)}; give at least one hidden layer, each "
+                "of at least one unit"
             )
         if self.kind == "cnn" and self.image_size < 2 ** len(self.widths):
             raise InvalidInputError(
                 f"images of {self.image_size} x {self.image_size} are too small for "
                 f"{len(self.widths)} convolutions with pooling; give fewer widths, or "
-                "take the kind mlp"
+                "use kind mlp"
             )
 
     @property
@@ -100,7 +101,7 @@ def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 class LinearAdapter(nn.Module):
-    """``sum over j of U_j h_j``.
+    """The linear adapter ``sum over j of U_j h_j``.
 
     Args:
         combine: ``U_j`` for each earlier column.
@@ -142,7 +143,7 @@ class MLPAdapter(nn.Module):
 
 
 class Column(nn.Module):
-    """A column: its own layers, and adapters from the columns before it.
+    """A column: its layers, and adapters from earlier columns.
 
     Args:
         plan: the architecture that all columns share.
@@ -169,6 +170,9 @@ class Column(nn.Module):
         Args:
             x: images ``(N, in_channels, image_size, image_size)``.
             earlier: the features of each earlier column.
+
+        Returns:
+            One tensor ``(N, ...)`` for each hidden layer.
         """
         features: list[Tensor] = []
         for index in range(len(self.plan.widths)):
@@ -185,7 +189,7 @@ class Column(nn.Module):
         return self._sums(len(features), features[-1], earlier)
 
     def zero_output(self) -> None:
-        """Set the weights of the output layer to zero, and so all logits."""
+        """Set the weights of the output layer to zero, so that all logits are zero."""
         layers = [self.get_submodule("output")]
         if "output" in self.laterals:
             layers.append(self.laterals["output"].get_submodule("combine"))
@@ -208,8 +212,8 @@ class ProgressiveNetwork(nn.Module):
     """A network of one column, to which :meth:`add_column` adds others.
 
     Input ``(N, in_channels, image_size, image_size)``, output logits ``(N, K)``: those
-    of the last column, or, where growth preserves, the sum of those of all columns.
-    Columns that do not contribute to the output are not computed.
+    of the last column, or with ``preserving`` the sum over all columns. Columns that
+    do not contribute to the output are not computed.
 
     Args:
         in_channels: channels of the images.
@@ -220,12 +224,12 @@ class ProgressiveNetwork(nn.Module):
             the output layer takes the flattened features) or ``mlp``.
         adapter: ``linear``; ``mlp``, see :class:`MLPAdapter`; or ``none``: no lateral
             connections.
-        preserving: the logits of all columns are added; those of a new column are zero
-            at first.
+        preserving: add the logits of all columns; those of a new column start at zero,
+            so that adding it is function-preserving.
 
     Raises:
-        InvalidInputError: the images are too small, or there is no such kind or
-            adapter.
+        InvalidInputError: the images are too small, a width is less than 1, or the kind
+            or the adapter is unknown.
     """
 
     def __init__(
@@ -246,7 +250,7 @@ class ProgressiveNetwork(nn.Module):
         self.columns = nn.ModuleList([Column(self.plan, 0)])
 
     def add_column(self) -> None:
-        """Add a column, with fresh weights from torch's global generator."""
+        """Add a column, with random weights from torch's global generator."""
         column = Column(self.plan, len(self.columns))
         if self.preserving:
             column.zero_output()
@@ -254,13 +258,13 @@ class ProgressiveNetwork(nn.Module):
         self.columns.append(column.to(like.device, like.dtype).train(self.training))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to logits, see the class."""
+        """Logits ``(N, K)`` of images, see the class."""
         columns: list[Column] = list(self.columns)  # type: ignore[arg-type]
         if self.plan.adapter == "none" and not self.preserving:
             columns = columns[-1:]
         features: list[list[Tensor]] = []
         for column in columns:
             features.append(column(x, features))
-        shown = range(len(columns)) if self.preserving else [len(columns) - 1]
-        logits = (columns[k].logits(features[k], features[:k]) for k in shown)
+        used = range(len(columns)) if self.preserving else [len(columns) - 1]
+        logits = (columns[k].logits(features[k], features[:k]) for k in used)
         return functools.reduce(torch.add, logits)

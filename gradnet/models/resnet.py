@@ -1,4 +1,4 @@
-"""Residual networks that can end after any block, for growth by CoRNet.
+"""Residual networks of any number of blocks, for growth block by block.
 
 After remko66/cornet2: stages of 2, 5, 5 and 2 blocks with 64 to 512 channels, each
 block ``norm(relu(x + F(x)))``. Every block, and every normalization between them, is a
@@ -53,9 +53,10 @@ class PublishedBlock(nn.Module):
 class PreactivationBlock(nn.Module):
     """``shortcut(x) + F(x)``, ``F`` = norm, ReLU, convolution, twice (He et al. 2016).
 
-    The shortcut has no weights: 2x2 average pooling and zero channels where the block
-    widens. So with the last convolution at zero, the block does not change the result
-    of global average pooling and a linear head, with or without a stride.
+    The shortcut has no weights: where the block adds channels, it is 2x2 average
+    pooling and zero padding of the channels. So with the last convolution at zero, the
+    block does not change the result of global average pooling and a linear head, with
+    or without a stride.
 
     Args:
         inputs: channels.
@@ -89,7 +90,7 @@ class PreactivationBlock(nn.Module):
 class NormalizedBlock(PreactivationBlock):
     """A preactivation block with ``F`` = convolution, norm, ReLU, convolution, norm.
 
-    It is the identity where scale and shift of the last norm are zero.
+    It is the identity when scale and shift of the last norm are zero.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -145,8 +146,7 @@ class ResNet(nn.Sequential):
         blocks = len(channels) if blocks is None else blocks
         if not 1 <= blocks <= len(channels):
             raise InvalidInputError(
-                f"there is no network of {blocks} blocks: stages {list(stages)} have "
-                f"1 to {len(channels)}"
+                f"blocks is {blocks}; stages {list(stages)} allow 1 to {len(channels)}"
             )
         self.style, self.blocks = style, blocks
         layers = _stem(in_channels, width, style)
@@ -156,9 +156,9 @@ class ResNet(nn.Sequential):
             if outputs != previous:
                 if style != "published" and size % 2:
                     raise InvalidInputError(
-                        f"images of {image_size} x {image_size} cannot be halved as "
-                        f"often as the stages {list(stages)} do, at {size} pixels; "
-                        "take fewer stages or crop the images"
+                        f"images of {image_size} x {image_size} cannot be halved for "
+                        f"every stage of {list(stages)}: {size} pixels are odd; use "
+                        "fewer stages or crop the images"
                     )
                 size = (size + 1) // 2
             layers |= block_layers(index, previous, outputs, style)
@@ -169,7 +169,7 @@ class ResNet(nn.Sequential):
 
 
 def block_channels(width: int, stages: Sequence[int]) -> list[int]:
-    """The channels of each block, stage by stage."""
+    """The number of output channels of each block, stage by stage."""
     return [
         width * 2**stage for stage, count in enumerate(stages) for _ in range(count)
     ]
@@ -178,7 +178,20 @@ def block_channels(width: int, stages: Sequence[int]) -> list[int]:
 def block_layers(
     index: int, inputs: int, outputs: int, style: str
 ) -> OrderedDict[str, nn.Module]:
-    """The layers of block ``index`` of a network, by name."""
+    """The layers of one block, by name.
+
+    Args:
+        index: of the block in the network.
+        inputs: input channels.
+        outputs: output channels.
+        style: see :class:`ResNet`.
+
+    Returns:
+        Name -> layer; the published style has a norm after each block.
+
+    Raises:
+        InvalidInputError: the style is unknown.
+    """
     if style in PRESERVING:
         return OrderedDict({f"block{index}": PRESERVING[style](inputs, outputs)})
     if style != "published":
@@ -218,7 +231,7 @@ def _head(
 
 
 def keras_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch normalization with Keras' defaults (momentum 0.99 there is 0.01 here)."""
+    """Batch normalization with Keras' defaults (its momentum 0.99 is 0.01 in torch)."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 

@@ -1,8 +1,8 @@
 """Gradients on disk: safetensors shards and a manifest.
 
-Read ``manifest`` first (what a store holds), then ``writer`` and ``reader``;
-``extraction`` makes the rows, ``dataset`` shuffles samples, ``shard`` is one file and
-``filesystem`` a local folder or a URL.
+Read ``manifest`` first (the contents of a store), then ``writer`` and ``reader``.
+``extraction`` computes the rows, ``dataset`` shuffles samples, ``shard`` is one file,
+``filesystem`` a local folder or a URL, and ``locks`` keeps two runs apart.
 """
 
 from gradnet.store.dataset import ShardBatches, StoreDataset

@@ -1,4 +1,4 @@
-"""The samples of a store for training, in orders that read few shards at a time."""
+"""Reads the samples of a store for training, from few shards at a time."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,14 +15,14 @@ from gradnet.store.reader import GradientStore
 class StoreDataset(Dataset[dict[str, Tensor]]):
     """The samples of a store, for a ``DataLoader``.
 
-    Item s is what :meth:`GradientStore.read` gives of its ``C`` rows. For shuffled
-    reading use :class:`ShardBatches`, because disks are fast only in sequence::
+    Item s is what :meth:`GradientStore.read` returns for its ``C`` rows. For shuffled
+    reading use :class:`ShardBatches`, because random access to a disk is slow::
 
         batches = ShardBatches(store, batch_size=64, seed=0)
         loader = DataLoader(StoreDataset(store), batch_sampler=batches)
 
     Args:
-        store: where the samples are.
+        store: the store to read.
         blocks: names of the blocks to read; None reads all.
 
     Example:
@@ -66,13 +66,26 @@ class ShardBatches(Sampler[list[int]]):
     are shuffled together. The order depends on seed and epoch alone.
 
     Args:
-        store: where the samples are; those of missing shards are left out.
+        store: the store to read; samples of missing shards are left out.
         batch_size: samples of a batch; the last may have fewer.
         seed: of the order.
-        window: shards that are read at the same time.
+        window: the number of shards that are read at the same time.
 
     Raises:
-        InvalidInputError: a number is below 1.
+        InvalidInputError: ``batch_size`` or ``window`` is below 1.
+
+    Example:
+        >>> import tempfile
+        >>> from gradnet.store import GradientStore, StorePlan, write_store
+        >>> plan = StorePlan(5, labels_per_sample=1, num_logits=3, blocks={"fc": 4})
+        >>> index = torch.arange(5)
+        >>> rows = {"block/fc": torch.ones(5, 4), "logits": torch.zeros(5, 3)}
+        >>> rows |= {"index": index, "label": index % 3, "target": index % 3}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_store(folder, plan, lambda start, stop: [rows])
+        ...     batches = list(ShardBatches(GradientStore(folder), batch_size=2))
+        >>> [len(batch) for batch in batches], sorted(sum(batches, []))
+        ([2, 2, 1], [0, 1, 2, 3, 4])
     """
 
     def __init__(
@@ -107,9 +120,9 @@ def shard_order(plan: StorePlan, samples: Tensor, window: int, *keys: object) ->
 
     Args:
         plan: of the store.
-        samples: positions of those to order, ``(n,)``.
-        window: shards whose samples are mixed.
-        keys: what the order depends on, such as seed and epoch.
+        samples: positions of the samples to order, ``(n,)``.
+        window: the number of shards whose samples are shuffled together.
+        keys: the values that the order depends on, such as seed and epoch.
 
     Returns:
         ``(n,)``, the same samples.

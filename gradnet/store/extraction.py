@@ -1,4 +1,4 @@
-"""From a network and its images to the rows of a gradient store."""
+"""Computes the rows of a gradient store from a network and its images."""
 
 import time
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ class ExtractionSettings:
     """Which gradients, and how they are stored.
 
     Attributes:
-        layers: name patterns of the layers to read; default: all that train.
+        layers: name patterns of the layers to read; default: all trainable ones.
         biases: read the biases too.
         weight_decay: adds this times the weights to each gradient; 5e-4 in 2018.
-        labels: all candidate labels of each image, or one: drawn at random, the true
-            one, or the one that the network predicts.
+        labels: all candidate labels of each image, or one of them: a random one, the
+            true one, or the one that the network predicts.
         seed: of random labels, projections and subsets.
         project: random projection of each block to this many numbers; smaller blocks
             are kept.
@@ -72,7 +72,7 @@ class Extraction:
         network: images to logits ``(N, K)``, in evaluation mode.
         inputs: its images.
         settings: which gradients, and how they are stored.
-        network_name: what the user calls the network; part of the fingerprint.
+        network_name: the user's name for the network; part of the fingerprint.
 
     Attributes:
         plan: of the store.
@@ -138,11 +138,11 @@ class Extraction:
             yield self._as_rows(part, labels, logits, blocks)
 
     def probe(self) -> Tensor:
-        """The first few images, as the network takes them."""
+        """The network's inputs for the first few images."""
         return self._images(slice(0, 3))
 
     def seconds_per_sample(self) -> float:
-        """How long a sample takes, measured on the second of two chunks."""
+        """The seconds that a sample takes, measured on the second of two chunks."""
         chunk = min(self._chunk_size(0), self.plan.num_samples)
         for _ in range(2):
             start = time.perf_counter()

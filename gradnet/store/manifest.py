@@ -29,7 +29,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class StorePlan:
-    """What a store is to hold; its manifest says the same.
+    """The contents of a store, as its manifest describes them.
 
     Attributes:
         num_samples: of all shards together.
@@ -37,12 +37,21 @@ class StorePlan:
         num_logits: ``K``.
         blocks: block name -> ``D``, after any reduction.
         dtype: of the gradients: float32, bfloat16 or float16.
-        fingerprint: all that determines the gradients, as JSON values; a store with
+        fingerprint: the values that determine the gradients, as JSON; a store with
             another one is not continued.
         shard_bytes: approximate size of a shard, which holds at least one sample.
 
     Raises:
         InvalidInputError: a number is out of its range, or the fingerprint is not JSON.
+
+    Example:
+        >>> plan = StorePlan(
+        ...     1000, labels_per_sample=10, num_logits=10, blocks={"fc": 640}
+        ... )
+        >>> plan.num_rows, plan.num_shards
+        (10000, 1)
+        >>> plan.describe().partition(";")[0]
+        '1,000 samples x 10 labels x 640 coordinates x 4 bytes = 25.6 MB'
     """
 
     num_samples: int

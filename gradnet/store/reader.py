@@ -1,4 +1,4 @@
-"""GradientStore: gradients on disk, of which single rows and blocks can be read."""
+"""GradientStore: reads rows and blocks of gradients that are stored on disk."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -19,8 +19,8 @@ class GradientStore:
     """Gradients of all samples of a data set, each at ``C`` candidate labels.
 
     Rows are sample-major: row ``s C + c`` belongs to the sample at position s of the
-    store. Shards are mapped into memory, so that only requested parts are read; those
-    behind a URL are downloaded to a temporary folder, each when it is first needed.
+    store. Shards are mapped into memory, so that only the requested parts are read. A
+    shard behind a URL is downloaded to a temporary folder when it is first needed.
 
     Args:
         location: a folder, or a URL that fsspec knows.
@@ -89,12 +89,12 @@ class GradientStore:
 
     @property
     def num_rows(self) -> int:
-        """Gradients, missing ones included."""
+        """The number of gradients, including those of missing shards."""
         return self.plan.num_rows
 
     @property
     def num_samples(self) -> int:
-        """Samples, missing ones included."""
+        """The number of samples, including those of missing shards."""
         return self.plan.num_samples
 
     @property
@@ -104,7 +104,7 @@ class GradientStore:
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        """Everything that determines the gradients."""
+        """The values that determine the gradients."""
         return self.plan.fingerprint
 
     def read(
@@ -157,7 +157,7 @@ class GradientStore:
             blocks: as for :meth:`read`.
 
         Returns:
-            What :meth:`read` gives, but ``(n, C, ...)`` each.
+            What :meth:`read` returns, but ``(n, C, ...)`` each.
 
         Raises:
             InvalidInputError: there are no such samples or blocks.

@@ -1,4 +1,4 @@
-"""Writing a store shard by shard; a run that was killed is continued by the next."""
+"""Writes a store shard by shard; the next run continues one that was killed."""
 
 import json
 import math
@@ -32,7 +32,7 @@ COPY_SIZE = 32_768
 
 @dataclass(frozen=True)
 class Survey:
-    """What is still missing in a store.
+    """The part of a store that is still to be written.
 
     Attributes:
         missing: numbers of the shards that are still to be written.
@@ -50,11 +50,11 @@ class Survey:
 def survey(
     location: str, plan: StorePlan, shards: tuple[int, int] | None = None
 ) -> Survey:
-    """What :func:`write_store` would have to do; nothing is written.
+    """What :func:`write_store` would have to write; nothing is written here.
 
     Args:
         location: of the store, a folder or a URL; it need not exist.
-        plan: what the store shall hold.
+        plan: of the store.
         shards: as for :func:`write_store`.
 
     Raises:
@@ -85,13 +85,14 @@ def write_store(
 
     Args:
         location: a folder, or a URL that fsspec knows.
-        plan: what the store shall hold.
+        plan: of the store.
         make_rows: is called with ``start, stop`` and yields the rows of these samples
             in order, any number n of samples at a time: ``block/<name>`` ``(n C, D)``
             in the plan's dtype; ``index`` (position in the data), ``label`` and
             ``target`` ``(n C,)`` int64; ``logits`` ``(n C, K)`` float32. They are
-            copied, so the next may overwrite them.
-        shards: ``(i, n)`` leaves to this run the shards whose number modulo n is i.
+            copied, so the next rows may overwrite them.
+        shards: ``(i, n)`` writes only the shards whose number modulo n is i; None
+            writes all.
         on_progress: called with the number of samples just done.
 
     Raises:

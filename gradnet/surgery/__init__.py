@@ -1,4 +1,9 @@
-"""Edits of plain networks: widen, deepen, insert, remove; optimizer state travels."""
+"""Edits of trained networks: widen, deepen, insert layers, remove units.
+
+Every edit returns an :class:`Edit`: a new network, where its parameters come from, and
+what was measured. Read ``edit`` first, then ``widen`` or ``deepen``.
+:func:`transfer_optimizer` carries the optimizer's state over.
+"""
 
 from gradnet.surgery.composition import compose
 from gradnet.surgery.deepen import deepen

@@ -1,7 +1,8 @@
-"""Net2Deeper: one more layer after an activation, which starts as the identity.
+"""Deepening: a new layer that starts as the identity (Net2DeeperNet).
 
-After "Net2Net: Accelerating Learning via Knowledge Transfer" (arXiv 1511.05641). It
-needs an activation that changes nothing when it is applied again: phi(phi(v)) = phi(v).
+T. Chen, I. Goodfellow and J. Shlens, Net2Net: accelerating learning via knowledge
+transfer, ICLR 2016, arXiv 1511.05641. The layer is inserted after an activation, which
+must be idempotent: phi(phi(v)) = phi(v), as for ReLU.
 """
 
 import copy
@@ -19,11 +20,11 @@ from gradnet.surgery.edit import Edit, certify, layer_of
 from gradnet.surgery.insert import check_exact
 from gradnet.surgery.placement import (
     WEIGHTED,
-    fresh_names,
+    insert_after,
     is_numbered,
     is_plain_sequential,
-    output_of,
-    place_after,
+    layer_output,
+    unused_names,
 )
 
 Initialization = Literal["identity", "random"]
@@ -51,34 +52,40 @@ def deepen(
     generator: torch.Generator | None = None,
     exact: bool = True,
 ) -> Edit:
-    """Put a layer, perhaps BatchNorm, and the activation again after an activation.
+    """Insert a layer, optional BatchNorm, and a copy of the activation after it.
 
-    The layer is linear after outputs ``(N, D)``, a convolution of stride 1 after those
-    of a convolution. In an ``nn.Sequential`` the new layers are siblings: numbers
-    shift, names get ``_deeper`` (``conv1_deeper``, then ``conv1_deeper2``); elsewhere
-    the activation ``a`` becomes an ``nn.Sequential`` of itself, ``a.a``, and the new.
+    The layer is linear after outputs ``(N, D)``, and a convolution of stride 1 after
+    the outputs of a convolution. In an ``nn.Sequential`` the new layers become
+    siblings: numbers shift, names get a suffix (``conv1_deeper``, then
+    ``conv1_deeper2``). Elsewhere the activation ``a`` is replaced by an
+    ``nn.Sequential`` of itself, now ``a.a``, and the new layers.
 
-    BatchNorm is calibrated on a pass as in training, without dropout: it multiplies and
-    shifts by what it takes away, which changes nothing in evaluation, nor in training
-    on the probe itself. A channel that is constant there is scaled by sqrt(eps) and
-    learns slowly: let the probe be large enough.
+    BatchNorm is calibrated on a forward pass in training mode, without dropout: its
+    scale and shift are set to undo its normalization, which preserves the function in
+    evaluation mode, and in training mode on the probe itself. A channel that is
+    constant on the probe is scaled by sqrt(eps) and learns slowly, so that the probe
+    should be large enough.
 
     Args:
         model: not modified.
         after: an activation, or a linear or convolution layer with its activation (and
             BatchNorm) next to it in an ``nn.Sequential``.
         probe: inputs ``(N, ...)`` of the network.
-        batch_norm: whether the new layer has one; default: as the layer before, where
-            that is in the same ``nn.Sequential``.
-        kernel_size: side of the new convolution's kernel.
-        initialization: ``identity``, or ``random`` for the control, which is not exact:
-            normal weights after Kaiming He, zero biases, an ordinary BatchNorm.
-        generator: of the random weights, on the CPU; default: torch's own.
+        batch_norm: whether to insert BatchNorm after the new layer; by default if the
+            previous layer in the same ``nn.Sequential`` has it.
+        kernel_size: height and width of the new convolution's kernel.
+        initialization: ``identity``; or ``random``, a baseline that does not preserve
+            the function: Kaiming normal weights, zero biases, a default BatchNorm.
+        generator: of the random weights, on the CPU; None for torch's global one.
         exact: raise if the edit changes the network's function.
 
+    Returns:
+        The edit, see :class:`~gradnet.surgery.edit.Edit`.
+
     Raises:
-        InvalidInputError: no such layer, no activation there, one that does not run
-            exactly once, other outputs, or (``exact``) it is not idempotent.
+        InvalidInputError: there is no such layer, it has no activation, the activation
+            does not run exactly once, its output is not of a supported shape, or with
+            ``exact`` it is not idempotent.
 
     Example:
         >>> import torch
@@ -98,9 +105,9 @@ def deepen(
     layers, names = _new_layers(
         edited, name, probe, batch_norm, kernel_size, initialization, generator
     )
-    edit = certify(model, edited, place_after(edited, name, layers, names), probe)
+    edit = certify(model, edited, insert_after(edited, name, layers, names), probe)
     if exact:
-        remedy = "compute in full precision (no TF32), name another layer"
+        remedy = "compute in full precision (no TF32), choose another layer"
         check_exact(edit, "a deeper layer", name, remedy)
     return edit
 
@@ -114,11 +121,9 @@ def _new_layers(
     initialization: Initialization,
     generator: torch.Generator | None,
 ) -> tuple[list[nn.Module], list[str] | None]:
-    """What :func:`deepen` puts after an activation, and the names."""
+    """The layers that :func:`deepen` inserts, and their names."""
     if kernel_size < 1:
-        raise InvalidInputError(
-            f"a kernel of size {kernel_size} is none; pass 1, 3, 5, ..."
-        )
+        raise InvalidInputError(f"kernel_size is {kernel_size}; give 1, 3, 5, ...")
     if initialization not in ("identity", "random"):
         raise InvalidInputError(
             f"no initialization {initialization!r}; there are: identity, random"
@@ -126,15 +131,15 @@ def _new_layers(
     weighted, norm = _before(model, name)
     if batch_norm is None:
         batch_norm = norm is not None
-    passing, producer = output_of(model, name, probe, training=batch_norm)
-    layer = _weighted_layer(passing, producer, kernel_size, name, batch_norm)
+    output, producer = layer_output(model, name, probe, training=batch_norm)
+    layer = _weighted_layer(output, producer, kernel_size, name, batch_norm)
     _initialize(layer, initialization, generator)
     layers: list[nn.Module] = [layer]
     if batch_norm:
         like = layer_of(model, norm) if norm else None
-        layers.append(_normalization(passing, like, initialization == "identity"))
+        layers.append(_normalization(output, like, initialization == "identity"))
     activation = layer_of(model, name)
-    layers = [new.to(passing.device, passing.dtype) for new in layers]
+    layers = [new.to(output.device, output.dtype) for new in layers]
     layers.append(copy.deepcopy(activation))
     for new in layers:
         new.train(activation.training)
@@ -144,7 +149,7 @@ def _new_layers(
 def _check_idempotent(activation: nn.Module, name: str) -> None:
     if type(activation) not in IDEMPOTENT:
         raise InvalidInputError(
-            f"{type(activation).__name__} {name!r} changes its own output, so a layer "
+            f"{type(activation).__name__} {name!r} is not idempotent, so a layer "
             "after it cannot start as the identity; deepen after one of "
             f"{', '.join(kind.__name__ for kind in IDEMPOTENT)}, insert a residual "
             "block (insert_block), or pass exact=False"
@@ -152,7 +157,7 @@ def _check_idempotent(activation: nn.Module, name: str) -> None:
 
 
 def _activation_of(model: nn.Module, name: str) -> str:
-    """The activation that a name means: itself, or the one next to a weighted layer."""
+    """The name of the activation: the layer, or the one after a weighted layer."""
     layer = layer_of(model, name)
     if _is_activation(layer):
         return name
@@ -168,9 +173,9 @@ def _activation_of(model: nn.Module, name: str) -> str:
                 break
     known = [n for n, m in model.named_modules() if type(m) in IDEMPOTENT]
     raise InvalidInputError(
-        f"layer {name!r} ({type(layer).__name__}) is no activation and has none next "
-        f"to it in an nn.Sequential; name one of: {', '.join(known) or 'none here'}, "
-        "or use insert_block"
+        f"layer {name!r} ({type(layer).__name__}) is not an activation, and none "
+        "follows it in an nn.Sequential; give one of: "
+        f"{', '.join(known) or 'none here'}, or use insert_block"
     )
 
 
@@ -182,7 +187,7 @@ def _is_activation(layer: nn.Module) -> bool:
 
 
 def _before(model: nn.Module, activation: str) -> tuple[str | None, str | None]:
-    """The weighted layer before an activation among its siblings, and its BatchNorm."""
+    """Names of the weighted layer before an activation, and of its BatchNorm."""
     path, _, local = activation.rpartition(".")
     parent = model.get_submodule(path)
     norm = None
@@ -199,23 +204,23 @@ def _before(model: nn.Module, activation: str) -> tuple[str | None, str | None]:
 
 
 def _weighted_layer(
-    passing: Tensor,
+    output: Tensor,
     producer: nn.Module | None,
     kernel_size: int,
     name: str,
     batch_norm: bool,
 ) -> Weighted:
-    """A layer for what passes; where BatchNorm follows, it needs no bias."""
-    shape, bias = tuple(passing.shape), not batch_norm
-    kind = CONVOLUTIONS.get(passing.ndim)
+    """A layer that keeps the shape; without a bias if BatchNorm follows."""
+    shape, bias = tuple(output.shape), not batch_norm
+    kind = CONVOLUTIONS.get(output.ndim)
     with isolated_randomness():
-        if passing.ndim == 2:
+        if output.ndim == 2:
             return nn.Linear(shape[1], shape[1], bias=bias)
         if kind is not None and isinstance(producer, kind):
             return kind(shape[1], shape[1], kernel_size, padding="same", bias=bias)
     raise InvalidInputError(
-        f"layer {name!r} gives {shape}, which is neither (N, D) nor what a convolution "
-        "made, so it is unclear what to put there; use insert_block"
+        f"the output of layer {name!r} is {shape}, neither (N, D) nor that of a "
+        "convolution, so that the type of the new layer is unclear; use insert_block"
     )
 
 
@@ -229,7 +234,7 @@ def _initialize(
         nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
         return
     nn.init.zeros_(weight)
-    # torch's "same" padding of an even kernel pads more behind than before.
+    # For an even kernel, torch's "same" padding pads one more at the end.
     centre = tuple((side - 1) // 2 for side in weight.shape[2:])
     with torch.no_grad():
         for channel in range(len(weight)):
@@ -237,23 +242,23 @@ def _initialize(
 
 
 def _normalization(
-    passing: Tensor, like: nn.Module | None, calibrate: bool
+    output: Tensor, like: nn.Module | None, calibrate: bool
 ) -> nn.Module:
-    """A BatchNorm; calibrated, it changes nothing."""
-    norm = NORMALIZATIONS[passing.ndim](passing.shape[1])
+    """A BatchNorm; if calibrated, the identity on this output."""
+    norm = NORMALIZATIONS[output.ndim](output.shape[1])
     if isinstance(like, _BatchNorm):
         norm.eps, norm.momentum = like.eps, like.momentum
     if not calibrate:
         return norm
-    if passing.numel() == passing.shape[1]:
+    if output.numel() == output.shape[1]:
         raise InvalidInputError(
-            "the probe has one value of each channel, which is too few to calibrate "
-            "BatchNorm; pass more samples"
+            "the probe has only one value per channel, too few to calibrate "
+            "BatchNorm; give more samples"
         )
-    norm = norm.to(passing.dtype)
-    dimensions = [0, *range(2, passing.ndim)]
-    mean = passing.cpu().double().mean(dimensions)
-    variance = passing.cpu().double().var(dimensions, correction=0).to(passing.dtype)
+    norm = norm.to(output.dtype)
+    dimensions = [0, *range(2, output.ndim)]
+    mean = output.cpu().double().mean(dimensions)
+    variance = output.cpu().double().var(dimensions, correction=0).to(output.dtype)
     calibrated = {
         "running_mean": mean,
         "running_var": variance,
@@ -271,7 +276,7 @@ def _names(
     norm: str | None,
     layers: list[nn.Module],
 ) -> list[str] | None:
-    """Names for the new layers among their siblings; None where those have numbers."""
+    """Names of the new layers among their siblings; None if those are numbered."""
     path, _, local = activation.rpartition(".")
     parent = model.get_submodule(path)
     siblings = is_plain_sequential(parent)
@@ -284,7 +289,7 @@ def _names(
         stems.append(_stem(norm) if norm else f"{stem}_norm")
     stems.append(_stem(local))
     taken = list(parent._modules) if siblings else [local]
-    return fresh_names([f"{stem}_deeper" for stem in stems], taken)
+    return unused_names([f"{stem}_deeper" for stem in stems], taken)
 
 
 def _stem(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Edits: the new network, where its entries come from, and a certificate.
+"""Edits: the new network, the origins of its parameters, and a certificate.
 
-An edit never touches the network that it is given: it returns another, which shares no
-memory with it.
+An edit never modifies the network that it is given: it returns another one, which
+shares no memory with it.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ class Origin:
     """Where the entries of one parameter or buffer of the new network come from.
 
     Attributes:
-        source: its name in the old network.
-        indices: dimension -> ``(new size,)``, the index in the source of each new
-            index, -1 where the entry is new; a dimension that is not named is as it
-            was.
-        scale: dimension -> ``(new size,)``, what the entries were multiplied by.
-        gradient_scale: dimension -> ``(new size,)``, the gradient of the loss for an
-            entry, divided by that for its source (chain rule; just after the edit).
+        source: name of the parameter or buffer in the old network.
+        indices: dimension -> ``(new size,)``, for each new index the index in the
+            source, -1 where the entry is new. Dimensions without a key are unchanged.
+        scale: dimension -> ``(new size,)``, the factors of the entries.
+        gradient_scale: dimension -> ``(new size,)``, the gradient with respect to an
+            entry just after the edit, divided by the gradient with respect to its
+            source (chain rule).
     """
 
     source: str
@@ -43,19 +43,19 @@ class Origin:
         return new
 
     def scaled(self, old: Tensor) -> Tensor:
-        """The entries of the new tensor, zero where new."""
+        """The source's entries at their new indices, scaled; zero where new."""
         new = self.gather(old)
         for dimension, factor in self.scale.items():
             new = new * _along(dimension, factor, new)
         return new
 
     def overlay(self, old: Tensor, fresh: Tensor) -> Tensor:
-        """The source's entries, scaled, and those of ``fresh`` where there is none."""
+        """The source's entries, scaled; those of ``fresh`` where entries are new."""
         is_old = self.gather(torch.ones_like(old, dtype=torch.bool))
         return torch.where(is_old, self.scaled(old), fresh)
 
     def gradient_factor(self, new: Tensor) -> Tensor:
-        """The gradient's factors, of a shape that multiplies the new tensor."""
+        """The product of ``gradient_scale``, in a shape that broadcasts to ``new``."""
         factor = torch.ones([1] * new.ndim, dtype=new.dtype, device=new.device)
         for dimension, values in self.gradient_scale.items():
             factor = factor * _along(dimension, values, new)
@@ -70,18 +70,19 @@ def _along(dimension: int, values: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What an edit did, measured.
+    """What an edit changed, as measured on a probe batch.
 
     Attributes:
-        largest_difference: of the logits before and after, in evaluation mode, on the
-            probe batch.
-        largest_logit: of the network before, by magnitude, on the same batch.
-        parameters: numbers before and after.
-        flops: of one sample's forward pass, before and after.
-        copied: parameters and buffers whose entries are all the source's, as they were
-            or repeated.
-        split: those whose entries are the source's, shared out among copies.
-        created: those with entries that have no source.
+        largest_difference: maximum absolute difference of the logits before and after,
+            in evaluation mode.
+        largest_logit: maximum absolute logit before the edit.
+        parameters: number of parameters before and after.
+        flops: FLOPs of one sample's forward pass, before and after.
+        copied: names of the parameters and buffers whose entries are all copied from
+            the source, unchanged.
+        split: names of those whose entries are copied from the source and rescaled,
+            since several copies share one outgoing weight.
+        created: names of those with entries that have no source.
     """
 
     largest_difference: float
@@ -93,7 +94,7 @@ class Certificate:
     created: tuple[str, ...]
 
     def preserves(self, tolerance: float) -> bool:
-        """Whether the difference is at most ``tolerance`` of the largest logit."""
+        """Whether logits changed by at most ``tolerance`` times the largest logit."""
         return self.largest_difference <= tolerance * max(self.largest_logit, 1e-30)
 
 
@@ -102,14 +103,14 @@ class Edit:
     """An edit of a network.
 
     Attributes:
-        before: the network that was edited, untouched.
-        model: the new network, in the same mode, which shares no memory with it.
+        before: the network that was edited, not modified.
+        model: the new network, in the same mode; it shares no memory with ``before``.
         origins: name in the new network -> where its entries come from; parameters and
-            buffers that are missing here are new.
+            buffers without a key are new.
         certificate: what was measured.
-        flops: of what the edit had to compute to decide or to fit its new parts.
-        choice: what was decided by weights or data, as a plain value: with it the same
-            shapes come out of other weights.
+        flops: FLOPs that the edit itself took, to choose or to train new units.
+        choice: a decision that depended on weights or data, in plain text, so that
+            replaying the edit with other weights gives the same shapes.
     """
 
     before: nn.Module
@@ -123,13 +124,16 @@ class Edit:
 def certify(
     before: nn.Module, model: nn.Module, origins: Mapping[str, Origin], probe: Tensor
 ) -> Edit:
-    """Measure what an edit did.
+    """Measure an edit on a probe batch.
 
     Args:
         before: the old network.
-        model: the new one.
+        model: the new network.
         origins: see :class:`Edit`.
         probe: inputs ``(N, ...)`` of both.
+
+    Returns:
+        The edit with its certificate.
 
     Raises:
         InvalidInputError: the new network fails on the probe batch.
@@ -169,7 +173,7 @@ def _logits(model: nn.Module, probe: Tensor) -> Tensor:
     modes = {module: module.training for module in model.modules()}
     cudnn = torch.backends.cudnn
     try:
-        # TF32 would round even a convolution by the identity.
+        # TF32 would round the result even of a convolution with an identity kernel.
         with cudnn.flags(enabled=cudnn.enabled, allow_tf32=False):
             logits: Tensor = model.eval()(probe)
     finally:
@@ -178,8 +182,8 @@ def _logits(model: nn.Module, probe: Tensor) -> Tensor:
     return logits
 
 
-def unchanged(model: nn.Module) -> dict[str, Origin]:
-    """Origins that keep every parameter and buffer as it is."""
+def identity_origins(model: nn.Module) -> dict[str, Origin]:
+    """Origins of a copy: every parameter and buffer comes from itself, unchanged."""
     return {name: Origin(name) for name in model.state_dict()}
 
 
@@ -188,11 +192,14 @@ def layer_of(model: nn.Module, name: str, wanted: tuple[type, ...] = ()) -> nn.M
 
     Args:
         model: the network.
-        name: as ``named_modules`` gives it.
+        name: its name in ``named_modules``.
         wanted: the types that it may have; empty for any.
 
+    Returns:
+        The layer itself, not a copy.
+
     Raises:
-        InvalidInputError: there is none, or it is of another type.
+        InvalidInputError: there is no such layer, or it is of another type.
     """
     layers = dict(model.named_modules())
     if name not in layers or not name:
@@ -202,6 +209,7 @@ def layer_of(model: nn.Module, name: str, wanted: tuple[type, ...] = ()) -> nn.M
     if wanted and not isinstance(layers[name], wanted):
         kinds = ", ".join(kind.__name__ for kind in wanted)
         raise InvalidInputError(
-            f"layer {name!r} is a {type(layers[name]).__name__}; name one of {kinds}"
+            f"layer {name!r} is a {type(layers[name]).__name__}; give a layer of type "
+            f"{kinds}"
         )
     return layers[name]

@@ -1,4 +1,4 @@
-"""Put new layers into a network: after a layer, or at the end of an nn.Sequential."""
+"""Insert new layers after a layer, or at the end of an nn.Sequential."""
 
 import copy
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from gradnet.errors import InvalidInputError
 from gradnet.surgery.edit import Edit, certify, layer_of
 from gradnet.surgery.placement import (
+    append_child,
+    insert_after,
     is_plain_sequential,
-    output_of,
-    place_after,
-    place_at_the_end,
+    layer_output,
 )
 
 
@@ -24,24 +24,28 @@ def insert_block(
     name: str | None = None,
     exact: bool = True,
 ) -> Edit:
-    """Put a block after a layer.
+    """Insert a block after a layer.
 
-    In an ``nn.Sequential`` it becomes the layer's next sibling; elsewhere the layer
-    ``a`` becomes an ``nn.Sequential`` of itself, ``a.a``, and the block.
+    In an ``nn.Sequential`` it becomes the layer's next sibling. Elsewhere the layer
+    ``a`` is replaced by an ``nn.Sequential`` of itself, now ``a.a``, and the block.
 
     Args:
         model: not modified.
-        after: the layer, as ``named_modules`` gives it.
-        block: the block, which is copied and takes the network's mode and the dtype and
-            device of the layer's output, whose shape it must keep.
+        after: the layer's name in ``named_modules``.
+        block: is copied; the copy gets the network's mode and the dtype and device of
+            the layer's output, whose shape it must keep.
         probe: inputs ``(N, ...)`` of the network, on which the edit is checked.
-        name: of the block among its siblings; default: the next number among numbers,
-            else after its class.
+        name: of the block among its siblings; by default the next number if siblings
+            are numbered, otherwise derived from its class.
         exact: raise if the block changes the network's function.
 
+    Returns:
+        The edit, see :class:`~gradnet.surgery.edit.Edit`.
+
     Raises:
-        InvalidInputError: no such layer, it runs more than once or gives no tensor, the
-            name is taken, or the block changes the shape or (``exact``) the function.
+        InvalidInputError: there is no such layer, it does not run exactly once or does
+            not return a tensor, the name is taken, or the block changes the shape or
+            (with ``exact``) the function.
 
     Example:
         >>> import torch
@@ -53,12 +57,12 @@ def insert_block(
     """
     layer_of(model, after)
     edited = copy.deepcopy(model)
-    passing, _ = output_of(edited, after, probe)
-    new = _fitting(block, passing, edited)
-    origins = place_after(edited, after, [new], None if name is None else [name])
+    output, _ = layer_output(edited, after, probe)
+    new = _adapted_block(block, output, edited)
+    origins = insert_after(edited, after, [new], None if name is None else [name])
     edit = certify(model, edited, origins, probe)
     if exact:
-        check_exact(edit, _kind(block), after, _remedy_of_a_block(passing))
+        check_exact(edit, _kind(block), after, _block_remedy(output))
     return edit
 
 
@@ -71,7 +75,7 @@ def append_block(
     name: str | None = None,
     exact: bool = True,
 ) -> Edit:
-    """Put a block at the end of an ``nn.Sequential``.
+    """Insert a block at the end of an ``nn.Sequential``.
 
     Args:
         model: not modified.
@@ -81,32 +85,34 @@ def append_block(
         name: of the block among its siblings.
         exact: raise if the block changes the network's function.
 
+    Returns:
+        The edit, see :class:`~gradnet.surgery.edit.Edit`.
+
     Raises:
-        InvalidInputError: as :func:`insert_block` does, or the container is no plain
-            ``nn.Sequential``.
+        InvalidInputError: as for :func:`insert_block`, or the container is not an
+            ``nn.Sequential`` with its own forward method.
     """
     edited = copy.deepcopy(model)
     parent = layer_of(edited, container, (nn.Sequential,)) if container else edited
     if not is_plain_sequential(parent):
         raise InvalidInputError(
-            f"{container or 'the network'!r} is a {type(parent).__name__}, which does "
-            "not just run its layers in turn; name an nn.Sequential, or use "
-            "insert_block"
+            f"{container or 'the network'!r} is a {type(parent).__name__}, not an "
+            "nn.Sequential with its own forward method; give one, or use insert_block"
         )
-    passing, _ = output_of(edited, container, probe)
-    new = _fitting(block, passing, edited)
-    origins = place_at_the_end(edited, container, new, name)
+    output, _ = layer_output(edited, container, probe)
+    new = _adapted_block(block, output, edited)
+    origins = append_child(edited, container, new, name)
     edit = certify(model, edited, origins, probe)
     if exact:
-        check_exact(edit, _kind(block), container, _remedy_of_a_block(passing))
+        check_exact(edit, _kind(block), container, _block_remedy(output))
     return edit
 
 
 def zero_last_layer(branch: nn.Module) -> nn.Module:
     """Make the residual branch ``F`` of ``x + F(x)`` output zero, in place.
 
-    Only the weight and bias of its last layer with parameters become zero: with two
-    layers at zero neither would ever get a gradient. "Last" refers to the order of
+    Only the weight and bias of its last layer with parameters are set to zero: with two
+    layers at zero, neither would ever get a gradient. "Last" is in order of
     registration, so pass the branch alone: a shortcut with parameters would count too.
 
     Args:
@@ -116,8 +122,8 @@ def zero_last_layer(branch: nn.Module) -> nn.Module:
         The same module.
 
     Raises:
-        InvalidInputError: it has no parameters, or its last layer is not one that
-            multiplies by a weight and adds a bias.
+        InvalidInputError: it has no parameters, or zero parameters do not make its last
+            layer output zero.
     """
     layers = [
         layer
@@ -130,9 +136,9 @@ def zero_last_layer(branch: nn.Module) -> nn.Module:
     if not parameters.keys() <= {"weight", "bias"} or isinstance(layers[-1], nn.PReLU):
         raise InvalidInputError(
             f"the last layer with parameters of {_kind(branch)} is a "
-            f"{_kind(layers[-1])}, whose output zero parameters do not make zero; "
-            "let it end in a convolution, a linear layer or a normalization with a "
-            "weight"
+            f"{_kind(layers[-1])}, which does not output zero when its parameters are "
+            "zero; end the branch with a convolution, a linear layer or a "
+            "normalization with a weight"
         )
     for parameter in parameters.values():
         nn.init.zeros_(parameter)
@@ -140,7 +146,13 @@ def zero_last_layer(branch: nn.Module) -> nn.Module:
 
 
 def check_exact(edit: Edit, what: str, where: str, remedy: str) -> None:
-    """Raise for an edit that changes the logits by more than rounding.
+    """Check that an edit changes the logits by no more than rounding.
+
+    Args:
+        edit: to be checked.
+        what: the new layers, for the message.
+        where: the name of the layer that was edited, for the message.
+        remedy: for the message.
 
     Raises:
         InvalidInputError: the message names the new layers, the change and the remedy.
@@ -155,32 +167,32 @@ def check_exact(edit: Edit, what: str, where: str, remedy: str) -> None:
         )
 
 
-def _fitting(block: nn.Module, passing: Tensor, model: nn.Module) -> nn.Module:
-    """A copy of the block, checked to keep the shape of its input ``passing``."""
-    new = copy.deepcopy(block).to(passing.device, passing.dtype)
+def _adapted_block(block: nn.Module, output: Tensor, model: nn.Module) -> nn.Module:
+    """A copy of the block, checked to keep the shape of the layer's output."""
+    new = copy.deepcopy(block).to(output.device, output.dtype)
     try:
         with torch.no_grad():
-            shape = getattr(new.eval()(passing.clone()), "shape", None)
+            shape = getattr(new.eval()(output.clone()), "shape", None)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(
-            f"{_kind(block)} fails on an input {tuple(passing.shape)}: {reason}"
+            f"{_kind(block)} fails on an input {tuple(output.shape)}: {reason}"
         ) from None
-    if shape != passing.shape:
+    if shape != output.shape:
         shown = tuple(shape) if shape is not None else "no tensor"
         raise InvalidInputError(
-            f"{_kind(block)} makes {shown} of {tuple(passing.shape)}; a block that is "
-            "inserted must keep the shape"
+            f"{_kind(block)} maps {tuple(output.shape)} to {shown}; an inserted block "
+            "must keep the shape"
         )
     return new.train(model.training)
 
 
-def _remedy_of_a_block(passing: Tensor) -> str:
+def _block_remedy(output: Tensor) -> str:
     remedy = "zero the last layer of its residual branch (zero_last_layer)"
-    if (passing < 0).any():
+    if (output < 0).any():
         remedy += ", with no activation after the sum: the inputs here have both signs"
     return remedy
 
 
-def _kind(thing: object) -> str:
-    return type(thing).__name__
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -1,4 +1,4 @@
-"""Masks that keep deleted weights at zero through training, momentum and decay.
+"""Masks that keep pruned weights at zero during training.
 
 A masked weight is a ``torch.nn.utils.parametrize`` parametrization: the optimizer
 trains the original, the layer uses the original times its mask, and the mask is a
@@ -18,10 +18,10 @@ from gradnet.errors import InvalidInputError
 
 
 class Mask(nn.Module):
-    """Zeroes the deleted entries of a weight.
+    """Zeroes the pruned entries of a weight.
 
     Args:
-        kept: bool, of the weight's shape.
+        kept: which entries remain, bool, of the weight's shape.
     """
 
     kept: Tensor
@@ -31,11 +31,11 @@ class Mask(nn.Module):
         self.register_buffer("kept", kept.clone())
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight, zero where it is deleted."""
+        """The weight, zero where it is pruned."""
         return weight * self.kept
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """The original: deleted entries start at zero, and get no gradient."""
+        """The original parameter: pruned entries are zero, and get no gradient."""
         return weight * self.kept
 
 
@@ -43,7 +43,10 @@ def prunable_weights(model: nn.Module) -> list[str]:
     """Names of the weights of linear and convolutional layers, without biases.
 
     Args:
-        model: masked or not; the names are those without masks.
+        model: with or without masks.
+
+    Returns:
+        The names that the weights have without masks.
 
     Raises:
         InvalidInputError: there are none.
@@ -66,7 +69,14 @@ def has_masks(model: nn.Module) -> bool:
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:
-    """Weight name -> which entries are kept, bool; all where nothing is masked."""
+    """Which entries of each prunable weight are kept.
+
+    Args:
+        model: with or without masks.
+
+    Returns:
+        Weight name -> bool ``(*shape)``; all true for a weight without a mask.
+    """
     masks = {}
     for name in prunable_weights(model):
         mask = _mask_of(model, name)
@@ -78,11 +88,15 @@ def masks_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def with_masks(model: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-    """A copy whose weights have masks.
+    """A copy of a network with masks on its weights.
 
     Args:
         model: without masks; not modified.
         kept: weight name -> which entries to keep, bool ``(*shape)``.
+
+    Returns:
+        The copy; the masked weights have other names among its parameters, see
+        :func:`original_name`.
     """
     model = copy.deepcopy(model)
     for name, mask in kept.items():
@@ -91,13 +105,20 @@ def with_masks(model: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
 
 
 def without_masks(model: nn.Module) -> nn.Module:
-    """A copy of plain layers, deleted entries zero; what surgery takes."""
+    """A copy with ordinary weights instead of masked ones, as edits need it.
+
+    Args:
+        model: with or without masks; not modified.
+
+    Returns:
+        The copy, in which pruned entries are zero.
+    """
     model = copy.deepcopy(model)
     for layer in [m for m in model.modules() if _has_weight(m)]:
         if not parametrize.is_parametrized(layer, "weight"):
             continue
-        # Not torch's own removal: it takes the weight from the class, which the copy
-        # shares with the network that was copied.
+        # Not remove_parametrizations: it deletes the weight's property from the class,
+        # which the copy shares with the given network.
         weight = layer.weight
         assert isinstance(weight, Tensor)
         trains = layer.get_parameter("parametrizations.weight.original").requires_grad
@@ -108,7 +129,7 @@ def without_masks(model: nn.Module) -> nn.Module:
 
 
 def original_name(model: nn.Module, name: str) -> str:
-    """The name of a weight among the parameters, where it is masked another one."""
+    """The name of the parameter that holds a weight, which differs if it is masked."""
     if _mask_of(model, name) is None:
         return name
     layer, _, leaf = name.rpartition(".")
@@ -116,20 +137,20 @@ def original_name(model: nn.Module, name: str) -> str:
 
 
 def count_remaining(model: nn.Module, *, trainable_only: bool = False) -> int:
-    """The number of parameters that are not deleted, biases and norms counted in.
+    """The number of parameters that are not pruned, biases and norms included.
 
     Args:
-        model: masked or not.
-        trainable_only: leave out what is frozen.
+        model: with or without masks.
+        trainable_only: do not count frozen parameters.
     """
-    deleted = 0
+    pruned = 0
     for weight in model.modules():
         if not isinstance(weight, parametrize.ParametrizationList):
             continue
         if weight.get_parameter("original").requires_grad or not trainable_only:
             masks = [part.kept for part in weight if isinstance(part, Mask)]
-            deleted += sum(int((~mask).sum()) for mask in masks)
-    return count_parameters(model, trainable_only=trainable_only) - deleted
+            pruned += sum(int((~mask).sum()) for mask in masks)
+    return count_parameters(model, trainable_only=trainable_only) - pruned
 
 
 def _owner(model: nn.Module, name: str) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Optimizer state travels with an edit: moments go where the weights went."""
+"""Transfer of an optimizer's state, such as Adam's moments, to an edited network."""
 
 import copy
 import inspect
@@ -12,12 +12,12 @@ from gradnet.surgery.edit import Edit, Origin
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=torch.optim.Optimizer)
 
-# Name of a tensor of the state -> the power of the gradient that it is in units of.
+# Name of a state tensor -> the power of the gradient that it is proportional to.
 POWERS = {
     torch.optim.SGD: {"momentum_buffer": 1},
     torch.optim.Adam: {"exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2},
     torch.optim.AdamW: {"exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2},
-    # It sums up gradients that have been divided by the root of their mean square.
+    # RMSprop's momentum sums gradients divided by their root mean square.
     torch.optim.RMSprop: {"square_avg": 2, "grad_avg": 1, "momentum_buffer": 0},
 }
 
@@ -25,32 +25,36 @@ POWERS = {
 def transfer_optimizer(optimizer: AnyOptimizer, edit: Edit) -> AnyOptimizer:
     """The optimizer of the network before an edit, for the network after it.
 
-    It has the same groups with the same settings (create schedulers
-    again), over the parameters of ``edit.model`` that require gradients:
+    The new optimizer has the same parameter groups with the same settings (learning
+    rate schedulers have to be created anew), over the parameters of ``edit.model`` that
+    require gradients:
 
     * A parameter with a source stays in its source's group. Its moments are the
       source's at the entries' new indices, times the factor by which the edit changed
-      the gradient (squared for second moments); steps are kept. RMSprop's momentum
-      sums up gradients in units of their own root mean square, so the factor cancels
-      but for its sign. Where weight decay is added to the gradient (not in AdamW), its
-      part of the moments is multiplied by the same factor, which is not exact for
-      split weights.
+      the gradient (squared for second moments); step counts are kept. RMSprop's
+      momentum sums gradients in units of their own root mean square, so that the
+      factor cancels except for its sign. Where weight decay is added to the gradient
+      (not in AdamW), its share of the moments is multiplied by the same factor, which
+      is not exact for split weights.
     * New entries of such a parameter start with zero first moments, and with the mean
-      of the old entries' second moments: with zeros there, and the bias correction of
-      the old entries' many steps, Adam would move them by up to seven times the
-      learning rate at once.
-    * A parameter without a source, or whose source was in no group but that requires
-      gradients now, starts without state, as at an optimizer's first step. It goes
-      to the group of the nearest such parameter before it, a weight with weights and
-      a vector (bias, scale) with vectors; where there is none, to the last group.
+      of the old entries' second moments: with zeros, and the bias correction of the old
+      entries' many steps, Adam would move them by up to seven times the learning rate
+      at once.
+    * A parameter without a source, or whose source was in no group, starts without
+      state, as at an optimizer's first step. It joins the group of the nearest
+      preceding parameter of its kind (weights of two or more dimensions, or vectors
+      such as biases); if there is none, the last group.
 
     Args:
         optimizer: of ``edit.before``; SGD, Adam, AdamW or RMSprop; not modified.
-        edit: what was done.
+        edit: the edit of the network.
+
+    Returns:
+        An optimizer of the same type over parameters of ``edit.model``.
 
     Raises:
-        InvalidInputError: another optimizer, one of another network, or nothing to
-            train.
+        InvalidInputError: the optimizer is of another type or trains another network,
+            or no parameter of the edited network requires a gradient.
 
     Example:
         >>> import torch
@@ -66,8 +70,9 @@ def transfer_optimizer(optimizer: AnyOptimizer, edit: Edit) -> AnyOptimizer:
     kind = type(optimizer)
     if kind not in POWERS:
         raise InvalidInputError(
-            f"the state of {kind.__name__} cannot be carried over an edit; use one of "
-            f"{', '.join(known.__name__ for known in POWERS)}, or make a new optimizer"
+            f"the state of {kind.__name__} cannot be transferred to an edited network; "
+            f"use one of {', '.join(known.__name__ for known in POWERS)}, or create a "
+            "new optimizer"
         )
     group_of = _groups_by_source(optimizer, edit.before)
     sources = dict(edit.before.named_parameters(remove_duplicate=False))
@@ -83,11 +88,13 @@ def transfer_optimizer(optimizer: AnyOptimizer, edit: Edit) -> AnyOptimizer:
             latest[is_weight] = group_of[origin.source]
             old = optimizer.state.get(sources[origin.source])
             if old:
-                state[parameter] = _carried(old, origin, POWERS[kind])
+                state[parameter] = _transferred_state(old, origin, POWERS[kind])
         groups[latest.get(is_weight, -1)].append((name, parameter))
     if not any(groups):
-        raise InvalidInputError("nothing in the edited network requires a gradient")
-    new = _same_settings(optimizer, groups)
+        raise InvalidInputError(
+            "no parameter of the edited network requires a gradient; unfreeze some"
+        )
+    new = _new_optimizer(optimizer, groups)
     new.state.update(state)
     return new
 
@@ -95,7 +102,7 @@ def transfer_optimizer(optimizer: AnyOptimizer, edit: Edit) -> AnyOptimizer:
 def _groups_by_source(
     optimizer: torch.optim.Optimizer, before: nn.Module
 ) -> dict[str, int]:
-    """Name of each parameter before the edit -> the group that it was in."""
+    """Name of each parameter before the edit -> index of its group."""
     group_of = {
         id(parameter): index
         for index, group in enumerate(optimizer.param_groups)
@@ -104,13 +111,13 @@ def _groups_by_source(
     named = list(before.named_parameters(remove_duplicate=False))
     if not group_of.keys() <= {id(parameter) for _, parameter in named}:
         raise InvalidInputError(
-            "the optimizer has parameters that are not of the network before the edit; "
-            "pass the optimizer that trained that network"
+            "the optimizer has parameters that the network before the edit lacks; give "
+            "the optimizer that trained that network"
         )
     return {name: group_of[id(p)] for name, p in named if id(p) in group_of}
 
 
-def _same_settings(
+def _new_optimizer(
     optimizer: AnyOptimizer, groups: list[list[tuple[str, nn.Parameter]]]
 ) -> AnyOptimizer:
     """A new optimizer without state, with the settings of each old group."""
@@ -126,10 +133,10 @@ def _same_settings(
     return kind(new_groups, **copy.deepcopy(defaults))
 
 
-def _carried(
+def _transferred_state(
     old: dict[str, Any], origin: Origin, powers: dict[str, int]
 ) -> dict[str, Any]:
-    """The state of one parameter, from its source's."""
+    """The state of a parameter, from that of its source."""
     new: dict[str, Any] = {}
     for key, value in old.items():
         if key not in powers or not isinstance(value, Tensor):

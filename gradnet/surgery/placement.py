@@ -1,4 +1,4 @@
-"""Insert layers into a module tree: the output there, free names, and origins."""
+"""Insertion of layers into a module tree: outputs of layers, free names, origins."""
 
 import copy
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from gradnet.surgery.edit import Origin
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def output_of(
+def layer_output(
     model: nn.Module, name: str, probe: Tensor, training: bool = False
 ) -> tuple[Tensor, nn.Module | None]:
     """A layer's output on a batch, and the last weighted layer that ran before it.
@@ -25,9 +25,12 @@ def output_of(
         probe: inputs ``(N, ...)`` of the network.
         training: run it in training mode (without dropout), not in evaluation mode.
 
+    Returns:
+        The output, and the linear or convolution layer; None if there is none.
+
     Raises:
         InvalidInputError: the network fails on the batch, or the layer does not run
-            exactly once or gives no tensor.
+            exactly once or does not return a tensor.
     """
     clone = copy.deepcopy(model)
     if not training or not clone.training:
@@ -39,7 +42,7 @@ def output_of(
         # Cloned, because later layers may modify it in place.
         outputs.append(output.clone() if isinstance(output, Tensor) else output)
 
-    def remember(layer: nn.Module, _: object) -> None:
+    def record_weighted(layer: nn.Module, _: object) -> None:
         if not outputs:
             weighted.append(layer)
 
@@ -47,7 +50,7 @@ def output_of(
         if isinstance(layer, nn.modules.dropout._DropoutNd):
             layer.eval()
         if isinstance(layer, WEIGHTED):
-            layer.register_forward_pre_hook(remember)
+            layer.register_forward_pre_hook(record_weighted)
     clone.get_submodule(name).register_forward_hook(record)
     try:
         with torch.no_grad(), isolated_randomness(), layerwise_attention():
@@ -57,8 +60,8 @@ def output_of(
         raise InvalidInputError(f"the network fails on the probe: {reason}") from None
     if len(outputs) != 1:
         raise InvalidInputError(
-            f"layer {name!r} runs {len(outputs)} times in one pass, so that a layer "
-            "after it would too; use a separate layer for each call"
+            f"layer {name!r} runs {len(outputs)} times in one forward pass, and so "
+            "would a layer after it; use a separate layer for each call"
         )
     if not isinstance(outputs[0], Tensor):
         raise InvalidInputError(
@@ -68,7 +71,7 @@ def output_of(
     return outputs[0], weighted[-1] if weighted else None
 
 
-def place_after(
+def insert_after(
     model: nn.Module,
     after: str,
     layers: Sequence[nn.Module],
@@ -80,11 +83,11 @@ def place_after(
         model: modified in place.
         after: name of the layer.
         layers: the new layers, in order.
-        names: their names; default: derived from their classes, or, if the siblings are
-            called 0, 1, 2, ..., numbers for all of them.
+        names: their names. By default derived from their classes; if the siblings are
+            named 0, 1, 2, ..., all of them are renumbered.
 
     Returns:
-        The origins of the parameters and buffers, which may have new names.
+        The origins of the old parameters and buffers, which may have new names.
 
     Raises:
         InvalidInputError: a name is taken or invalid.
@@ -103,10 +106,23 @@ def place_after(
     return _origins(model, before)
 
 
-def place_at_the_end(
+def append_child(
     model: nn.Module, container: str, layer: nn.Module, name: str | None
 ) -> dict[str, Origin]:
-    """Like :func:`place_after`, at the end of an ``nn.Sequential``, maybe empty."""
+    """Append a layer to an ``nn.Sequential``, which may be empty, in place.
+
+    Args:
+        model: modified in place.
+        container: name of the ``nn.Sequential``; empty for the model itself.
+        layer: the new layer.
+        name: its name; None for a default as in :func:`insert_after`.
+
+    Returns:
+        The origins of the old parameters and buffers.
+
+    Raises:
+        InvalidInputError: the name is taken or invalid.
+    """
     before = _names(model)
     parent = model.get_submodule(container)
     names = None if name is None else [name]
@@ -115,7 +131,7 @@ def place_at_the_end(
 
 
 def is_plain_sequential(module: nn.Module) -> bool:
-    """Whether it runs its layers in turn and does nothing else."""
+    """Whether it is an ``nn.Sequential`` that does not override forward."""
     return (
         isinstance(module, nn.Sequential)
         and type(module).forward is nn.Sequential.forward
@@ -123,12 +139,12 @@ def is_plain_sequential(module: nn.Module) -> bool:
 
 
 def is_numbered(parent: nn.Module) -> bool:
-    """Whether the children are called 0, 1, 2, ..."""
+    """Whether the children are named 0, 1, 2, ..."""
     return list(parent._modules) == [str(i) for i in range(len(parent._modules))]
 
 
-def fresh_names(wanted: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """The wanted names, all with the first number from 2 on that makes them free."""
+def unused_names(wanted: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """The wanted names, or with the first suffix 2, 3, ... with which none is taken."""
     names, number = list(wanted), 1
     while set(names) & set(taken):
         number += 1
@@ -147,14 +163,14 @@ def _insert_siblings(
     for name in names or ():
         if name in taken or "." in name or not name or hasattr(parent, name):
             raise InvalidInputError(
-                f"a new layer cannot be called {name!r}: the name is taken or not "
-                f"valid for a layer; there are: {', '.join(taken)}"
+                f"a new layer cannot be named {name!r}: the name is taken or not valid "
+                f"for a layer; taken are: {', '.join(taken)}"
             )
     numbered = names is None and is_numbered(parent)
     if names is None:
         names = []
         for layer in layers:
-            names += fresh_names([type(layer).__name__.lower()], [*taken, *names])
+            names += unused_names([type(layer).__name__.lower()], [*taken, *names])
     new = list(zip(names, layers, strict=True))
     children = [*old[:start], *new, *old[start:]]
     for name in taken:
@@ -164,7 +180,7 @@ def _insert_siblings(
 
 
 def _names(model: nn.Module) -> dict[int, list[str]]:
-    """Identity of each parameter and buffer -> its names; tied ones have several."""
+    """``id`` of each parameter and buffer -> its names; several if it is tied."""
     names: dict[int, list[str]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         names.setdefault(id(tensor), []).append(name)
@@ -172,7 +188,7 @@ def _names(model: nn.Module) -> dict[int, list[str]]:
 
 
 def _origins(model: nn.Module, before: dict[int, list[str]]) -> dict[str, Origin]:
-    """Origins of what was there before, under whatever name."""
+    """Origins of the parameters and buffers that existed before, by their new names."""
     origins = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if sources := before.get(id(tensor)):

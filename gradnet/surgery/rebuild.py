@@ -1,4 +1,4 @@
-"""Networks rebuilt with more or fewer channels, from the origins of their entries."""
+"""Rebuild a network with more or fewer channels, from the origins of its entries."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from gradnet.core.reproducibility import isolated_randomness
 from gradnet.surgery.channels.groups import ChannelGroup
 from gradnet.surgery.channels.streams import ChannelSlice, Role
-from gradnet.surgery.edit import Origin, unchanged
+from gradnet.surgery.edit import Origin, identity_origins
 
 
 def group_origins(
@@ -21,31 +21,36 @@ def group_origins(
     sources: Tensor,
     shares: Tensor | None = None,
 ) -> dict[str, Origin]:
-    """The origins of all entries after the channels of a group have changed.
+    """The origins of all parameters and buffers after a change of a group's channels.
 
     Args:
         model: the old network.
         group: the channels, which change together.
-        sources: ``(new width,)``, the old channel of each new one, or -1.
-        shares: ``(new width,)``, what outgoing weights are multiplied by, and by the
-            chain rule the gradients of what makes the channels.
+        sources: the old channel of each new one, or -1 for a new one, ``(new width,)``.
+        shares: factors of the outgoing weights of each channel, and by the chain rule
+            of the gradients of its incoming weights, ``(new width,)``; None for 1.
+
+    Returns:
+        Parameter or buffer name -> origin.
     """
-    origins = unchanged(model)
-    for (layer, dimension), places in group.by_dimension().items():
+    origins = identity_origins(model)
+    for (layer, dimension), slices in group.by_dimension().items():
         module = model.get_submodule(layer)
         parameters = dict(module.named_parameters(recurse=False))
-        consumed = places[0].role == "consumer"
+        is_consumer = slices[0].role == "consumer"
         for leaf, old in (*parameters.items(), *module.named_buffers(recurse=False)):
             if old.ndim <= dimension:
                 continue
             name, size = f"{layer}.{leaf}", old.shape[dimension]
             before = origins[name]
-            indices = {dimension: _new_indices(places, group.width, sources, size)}
+            indices = {dimension: _new_indices(slices, group.width, sources, size)}
             scale, gradient_scale = {}, {}
             if shares is not None:
-                factors = {dimension: spread(places, group.width, shares, size)}
-                scale = factors if consumed else {}
-                gradient_scale = factors if leaf in parameters and not consumed else {}
+                factors = {dimension: expand_values(slices, group.width, shares, size)}
+                scale = factors if is_consumer else {}
+                gradient_scale = (
+                    factors if leaf in parameters and not is_consumer else {}
+                )
             origins[name] = Origin(
                 name,
                 {**before.indices, **indices},
@@ -55,50 +60,53 @@ def group_origins(
     return origins
 
 
-def spread(
-    places: Sequence[ChannelSlice],
+def expand_values(
+    slices: Sequence[ChannelSlice],
     width: int,
     values: Tensor,
     size: int,
     rest: float = 1,
 ) -> Tensor:
-    """Per-channel values laid out along a dimension of a tensor.
+    """Per-channel values, expanded along a dimension of a tensor.
 
     Args:
-        places: where the channels are along the old dimension, by offset.
+        slices: the slices of the channels along the old dimension, by offset.
         width: the old number of channels.
-        values: ``(new width,)``.
+        values: one for each new channel, ``(new width,)``.
         size: the old size of the dimension.
-        rest: the value at all other indices.
+        rest: the value at all indices that belong to other channels.
+
+    Returns:
+        ``(new size of the dimension,)``.
     """
     others = torch.full((size,), rest, dtype=values.dtype)
-    return _joined(
-        places, width, others, lambda place: values.repeat_interleave(place.repeat)
-    )
+    return _joined(slices, width, others, lambda s: values.repeat_interleave(s.repeat))
 
 
 def _new_indices(
-    places: Sequence[ChannelSlice], width: int, sources: Tensor, size: int
+    slices: Sequence[ChannelSlice], width: int, sources: Tensor, size: int
 ) -> Tensor:
-    def at(place: ChannelSlice) -> Tensor:
-        within = torch.arange(place.repeat)
-        indices = place.offset + sources[:, None] * place.repeat + within
+    def within(channels: ChannelSlice) -> Tensor:
+        adjacent = torch.arange(channels.repeat)
+        first = channels.offset + sources[:, None] * channels.repeat
+        indices = first + adjacent
         return indices.masked_fill(sources[:, None] < 0, -1).flatten()
 
-    return _joined(places, width, torch.arange(size), at)
+    return _joined(slices, width, torch.arange(size), within)
 
 
 def _joined(
-    places: Sequence[ChannelSlice],
+    slices: Sequence[ChannelSlice],
     width: int,
     others: Tensor,
     values: Callable[[ChannelSlice], Tensor],
 ) -> Tensor:
-    parts, end = [], 0
-    for place in places:
-        parts += [others[end : place.offset], values(place)]
-        end = place.offset + width * place.repeat
-    return torch.cat([*parts, others[end:]])
+    """The values of each slice, and ``others`` outside all slices."""
+    pieces, end = [], 0
+    for channels in slices:
+        pieces += [others[end : channels.offset], values(channels)]
+        end = channels.offset + width * channels.repeat
+    return torch.cat([*pieces, others[end:]])
 
 
 def rebuild(
@@ -108,24 +116,27 @@ def rebuild(
     origins: Mapping[str, Origin],
     seed: int = 0,
 ) -> nn.Module:
-    """A copy of a network with another number of channels; no memory is shared.
+    """A copy of a network with another number of channels.
 
     Args:
         model: the old network.
         group: the channels to change.
         width: the new number of channels.
         origins: of :func:`group_origins`.
-        seed: for the entries without a source, which are initialized like a fresh layer
+        seed: of the entries without a source, which are initialized as in a new layer
             of the new size.
+
+    Returns:
+        The new network, which shares no memory with the old one.
     """
     rebuilt = copy.deepcopy(model)
-    for (name, dimension), places in group.by_dimension().items():
-        change = (width - group.width) * sum(place.repeat for place in places)
-        _resize(rebuilt.get_submodule(name), places[0].role, dimension, change)
+    for (name, dimension), slices in group.by_dimension().items():
+        change = (width - group.width) * sum(part.repeat for part in slices)
+        _resize(rebuilt.get_submodule(name), slices[0].role, dimension, change)
     with isolated_randomness():
         torch.manual_seed(seed)
-        for name in dict.fromkeys(place.layer for place in group.places):
-            _refill(rebuilt.get_submodule(name), name, origins)
+        for name in dict.fromkeys(part.layer for part in group.slices):
+            _replace_entries(rebuilt.get_submodule(name), name, origins)
     return rebuilt
 
 
@@ -151,8 +162,10 @@ def _resize(layer: nn.Module, role: Role, dimension: int, change: int) -> None:
 
 
 @torch.no_grad()
-def _refill(layer: nn.Module, name: str, origins: Mapping[str, Origin]) -> None:
-    """Replace the entries by the new ones, then initialize those without a source."""
+def _replace_entries(
+    layer: nn.Module, name: str, origins: Mapping[str, Origin]
+) -> None:
+    """Set all entries from their origins, and initialize those without a source."""
     created = {}
     for leaf, old in layer.state_dict().items():
         origin = origins[f"{name}.{leaf}"]

@@ -1,4 +1,4 @@
-"""Removing units: a layer's outputs, and all that shares them, get fewer."""
+"""Removal of a layer's units, with all parameters that belong to them."""
 
 from collections.abc import Sequence
 
@@ -14,19 +14,23 @@ from gradnet.surgery.rebuild import group_origins, rebuild
 def remove_units(
     model: nn.Module, layer: str, units: Sequence[int], *, probe: Tensor
 ) -> Edit:
-    """Delete output units of a layer, and what all others keep for them.
+    """Remove output units of a layer, with their parameters in all other layers.
 
-    The function stays where those units contribute nothing; the certificate tells.
+    The function is preserved only if those units contribute nothing; the certificate
+    has the difference.
 
     Args:
         model: any network that ``torch.fx`` can trace, not modified.
         layer: the name of a linear or convolutional layer.
-        units: indices of units, each once.
+        units: indices of the units, without repetition.
         probe: inputs ``(N, ...)``, for the shapes and the certificate.
 
+    Returns:
+        The edit, see :class:`~gradnet.surgery.edit.Edit`.
+
     Raises:
-        InvalidInputError: no such layer or unit, none would be left, a network that
-            cannot be traced, or something in it that fixes the number of units.
+        InvalidInputError: there is no such layer or unit, no unit would be left, the
+            network cannot be traced, or something in it fixes the number of units.
 
     Example:
         >>> import torch
@@ -45,13 +49,14 @@ def remove_units(
         )
     if len(set(units)) < len(units):
         raise InvalidInputError(
-            f"a unit of layer {layer!r} is named twice; name each once"
+            f"units of layer {layer!r} are repeated; give each once"
         )
     if len(units) == group.width:
         raise InvalidInputError(
-            f"all {group.width} units of layer {layer!r} would go; keep one at least"
+            f"all {group.width} units of layer {layer!r} would be removed; keep at "
+            "least one"
         )
-    gone = set(units)
-    kept = torch.tensor([unit for unit in range(group.width) if unit not in gone])
+    removed = set(units)
+    kept = torch.tensor([unit for unit in range(group.width) if unit not in removed])
     origins = group_origins(model, group, kept)
     return certify(model, rebuild(model, group, len(kept), origins), origins, probe)

@@ -1,8 +1,9 @@
-"""Widening: more units in a layer, the network's function kept (Net2WiderNet).
+"""Function-preserving widening of a layer (Net2WiderNet).
 
-After Chen, Goodfellow and Shlens, "Net2Net" (arXiv 1511.05641). Ours differs where a
-copied unit's outgoing weights are shared out: in unequal parts, not equal ones and
-noise, so that the copies learn to differ and the function is kept to rounding.
+T. Chen, I. Goodfellow and J. Shlens, Net2Net: accelerating learning via knowledge
+transfer, ICLR 2016, arXiv 1511.05641. Unlike in the paper, the outgoing weights of a
+copied unit are divided among its copies in unequal shares, not in equal ones with
+noise: so the copies diverge in training, and the function is preserved up to rounding.
 """
 
 from typing import Literal, get_args
@@ -14,7 +15,7 @@ from gradnet.core.reproducibility import make_generator
 from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.groups import ChannelGroup, channel_group
 from gradnet.surgery.edit import Edit, certify
-from gradnet.surgery.rebuild import group_origins, rebuild, spread
+from gradnet.surgery.rebuild import expand_values, group_origins, rebuild
 
 Initialization = Literal["split", "random-pad"]
 
@@ -30,30 +31,33 @@ def widen(
     noise: float = 0.0,
     exact: bool = True,
 ) -> Edit:
-    """Give a layer more output units, and all that shares them.
+    """Add output units to a layer, and adapt all layers that share them.
 
-    Where outputs are added up, as along a residual stream, all their layers widen at
-    once, by the same copies.
+    Where outputs are added, as in a residual stream, all layers that write to it are
+    widened by the same copies.
 
     Args:
         model: any network that ``torch.fx`` can trace, not modified.
         layer: the name of a linear or convolutional layer.
-        width: its units afterwards.
+        width: its new number of units.
         probe: inputs ``(N, ...)``, for the shapes and the certificate.
-        generator: of the choice of copies, their shares, noise and fresh weights;
-            default: a fixed function of the layer and the width.
-        initialization: ``split``: new units are copies of old ones, drawn at random,
-            and copies share the outgoing weights of their unit. ``random-pad``: new
-            units are fresh, and so are their outgoing weights; the old ones' stay. That
-            is the baseline, and does not keep the function.
-        noise: standard deviation of what is added to the outgoing weights of new
-            copies, as a part of that of the weights before; origins do not tell it.
-        exact: raise for a split that does not keep the function; else the certificate
-            tells the difference.
+        generator: of the choice of copies, their shares, noise and new weights; None
+            for one that is seeded by the layer and the width.
+        initialization: ``split``: new units are copies of random old ones, and the
+            outgoing weights of a unit are divided among its copies. ``random-pad``, a
+            baseline that does not preserve the function: incoming and outgoing weights
+            of new units are initialized at random, old weights stay.
+        noise: standard deviation of noise added to the outgoing weights of the copies,
+            relative to that of the old weights; not part of the edit's origins.
+        exact: raise if ``split`` does not preserve the function; otherwise the
+            certificate has the difference.
+
+    Returns:
+        The edit, see :class:`~gradnet.surgery.edit.Edit`.
 
     Raises:
-        InvalidInputError: no such layer, a width that is not larger, a network that
-            cannot be traced, or something in it that fixes the number of units.
+        InvalidInputError: there is no such layer, the width is not larger, the network
+            cannot be traced, or something in it fixes the number of units.
 
     Example:
         >>> import torch
@@ -70,8 +74,8 @@ def widen(
     group = channel_group(model, layer, probe, exact=exact and split)
     if width <= group.width:
         raise InvalidInputError(
-            f"layer {layer!r} has {group.width} units, and {width} are no more; "
-            "remove_units makes it narrower"
+            f"layer {layer!r} already has {group.width} units, not fewer than {width}; "
+            "give a larger width, or use remove_units to make it narrower"
         )
     generator = generator or make_generator("widen", layer, width)
     shares = None
@@ -84,7 +88,7 @@ def widen(
     seed = _integers(2**63 - 1, 1, generator).item()
     widened = rebuild(model, group, width, origins, int(seed))
     if noise:
-        _disturb(model, widened, group, width, noise, generator)
+        _add_noise(model, widened, group, width, noise, generator)
     edit = certify(model, widened, origins, probe)
     if split and exact and not noise:
         _check_exact(edit, layer, probe)
@@ -99,20 +103,29 @@ def _check_arguments(initialization: str, noise: float) -> None:
         )
     if noise < 0 or (noise and initialization != "split"):
         raise InvalidInputError(
-            f"noise {noise} is not possible; give 0 or more, and above 0 only with "
-            "initialization='split', which makes copies"
+            f"noise is {noise}; give 0 or more, and above 0 only with "
+            "initialization='split'"
         )
 
 
 def _copies(old: int, new: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The unit that each one copies, and its share of that unit's outgoing weights."""
+    """The source of each unit, and its share of the source's outgoing weights.
+
+    Args:
+        old: number of units before.
+        new: number of units after.
+        generator: of both.
+
+    Returns:
+        Indices ``(new,)``, and shares ``(new,)`` that sum to 1 over copies of a unit.
+    """
     sources = torch.cat([torch.arange(old), _integers(old, new - old, generator)])
-    parts = torch.rand(
+    weights = torch.rand(
         new, dtype=torch.float64, generator=generator, device=generator.device
     )
-    parts = 0.2 + 0.6 * parts.cpu()
-    totals = torch.zeros(old, dtype=torch.float64).index_add(0, sources, parts)
-    return sources, parts / totals[sources]
+    weights = 0.2 + 0.6 * weights.cpu()
+    totals = torch.zeros(old, dtype=torch.float64).index_add(0, sources, weights)
+    return sources, weights / totals[sources]
 
 
 def _integers(end: int, count: int, generator: torch.Generator) -> Tensor:
@@ -121,7 +134,7 @@ def _integers(end: int, count: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _disturb(
+def _add_noise(
     model: nn.Module,
     widened: nn.Module,
     group: ChannelGroup,
@@ -131,12 +144,12 @@ def _disturb(
 ) -> None:
     """Add noise to the outgoing weights of the copies."""
     is_copy = (torch.arange(width) >= group.width).double()
-    for (layer, dimension), places in group.by_dimension().items():
-        if places[0].role != "consumer":
+    for (layer, dimension), slices in group.by_dimension().items():
+        if slices[0].role != "consumer":
             continue
         old = model.get_submodule(layer).get_parameter("weight")
         new = widened.get_submodule(layer).get_parameter("weight")
-        mask = spread(places, group.width, is_copy, old.shape[dimension], rest=0)
+        mask = expand_values(slices, group.width, is_copy, old.shape[dimension], rest=0)
         drawn = torch.randn(new.shape, generator=generator, device=generator.device)
         drawn = drawn.to(new).transpose(dimension, -1) * mask.to(new)
         new.add_(noise * old.std() * drawn.transpose(dimension, -1))
@@ -144,10 +157,10 @@ def _disturb(
 
 def _check_exact(edit: Edit, layer: str, probe: Tensor) -> None:
     dtype = probe.dtype if probe.is_floating_point() else torch.float32
-    # Far above rounding, that of TensorFloat-32 too, and far below a true dependence.
+    # Far above rounding, even that of TF32, and far below a real dependence.
     if not edit.certificate.preserves(torch.finfo(dtype).eps ** (1 / 3)):
         raise InvalidInputError(
-            f"widening layer {layer!r} moves a logit by "
-            f"{edit.certificate.largest_difference:.2g}, so something in the network "
-            "depends on the number of its units; exact=False allows that"
+            f"widening layer {layer!r} changes a logit by "
+            f"{edit.certificate.largest_difference:.2g}: something in the network "
+            "depends on the number of units; give exact=False to allow that"
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradnet.classifier.block_sparse import BlockSparseLinear
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 SIZES = {"conv0": 3, "conv1": 1, "linear": 4}
 WINDOWS = pytest.mark.parametrize("window", [1, 2, 3])
@@ -76,7 +76,7 @@ def test_derivatives_equal_those_of_the_masked_matrix(window: int) -> None:
 
 @WINDOWS
 @pytest.mark.parametrize("bias", [True, False])
-def test_dense_twin_holds_the_matrix(window: int, bias: bool) -> None:
+def test_the_dense_layer_holds_the_matrix(window: int, bias: bool) -> None:
     layer, blocks = make_layer(SIZES, 2, window, bias), random_blocks(SIZES, 5, 2)
     dense = layer.to_dense()
     assert_same(dense.weight.detach().numpy(), matrix_of(layer), 0)
@@ -129,7 +129,9 @@ def test_new_weights_have_the_spread_of_their_fan_in() -> None:
 
 @pytest.mark.parametrize("window", [-1, 0, 4])
 def test_window_that_does_not_fit_is_refused(window: int) -> None:
-    with pytest.raises(GradnetError, match=f"window of {window} does not fit 3 blocks"):
+    with pytest.raises(
+        InvalidInputError, match=f"window of {window} does not fit 3 blocks"
+    ):
         BlockSparseLinear(SIZES, 2, window)
 
 
@@ -139,7 +141,7 @@ def test_window_that_does_not_fit_is_refused(window: int) -> None:
 def test_units_that_do_not_fit_the_groups_are_refused(
     hidden: int | list[int], window: int
 ) -> None:
-    with pytest.raises(GradnetError, match="each of the [23] groups.*conv0"):
+    with pytest.raises(InvalidInputError, match="each of the [23] groups.*conv0"):
         BlockSparseLinear(SIZES, hidden, window)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from gradnet.checkpoints import Inputs
 from gradnet.classifier.estimator import GradNetClassifier
 from gradnet.classifier.recipes import DEFAULT, RECIPES
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.store import Extraction, ExtractionSettings, write_store
 
 QUICK = replace(
@@ -151,12 +151,12 @@ def test_unknown_parameters_are_refused(name):
 
 
 def test_a_base_with_another_number_of_logits_is_refused():
-    with pytest.raises(GradnetError, match="3 logits.*2 classes"):
+    with pytest.raises(InvalidInputError, match="3 logits.*2 classes"):
         GradNetClassifier(nn.Linear(5, 3).eval(), QUICK).fit(
             np.ones((4, 5)), [0, 1, 0, 1]
         )
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(GradnetError, match="no recipe 'best': give default"):
+    with pytest.raises(InvalidInputError, match="no recipe 'best': give default"):
         GradNetClassifier(recipe="best").fit(np.ones((4, 5)), [0, 1, 0, 1])

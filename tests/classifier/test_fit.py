@@ -137,9 +137,9 @@ def test_parts_of_a_batch_add_up(problem, base):
 
 
 def test_a_recipe_for_other_blocks_is_refused(problem, base):
-    from gradnet.errors import GradnetError
+    from gradnet.errors import InvalidInputError
 
-    with pytest.raises(GradnetError, match="hidden is .5, 100, 25."):
+    with pytest.raises(InvalidInputError, match="hidden is .5, 100, 25."):
         fit_gradnet(base, problem.gradnet_half, GRADNET_2018)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradnet.classifier.network import GradNet
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 
 SIZES = {"conv0": 3, "conv1": 2, "linear": 4}
 NUM_SAMPLES, NUM_CLASSES = 5, 3
@@ -38,10 +38,10 @@ def base_logits() -> Tensor:
 @HEADS
 @ACTIVATIONS
 @pytest.mark.parametrize("window", [1, 2, 3])
-def test_network_equals_its_dense_twin(head: str, activation: str, window: int) -> None:
+def test_network_equals_the_dense_one(head: str, activation: str, window: int) -> None:
     network = make_network(head=head, activation=activation, window=window)
     features = random_features(NUM_SAMPLES, 2)
-    expected = network.dense_twin()(torch.cat(list(features.values()), -1))
+    expected = network.to_dense()(torch.cat(list(features.values()), -1))
     outputs = network(features)
     assert_same(outputs if head == "sum" else outputs[..., None], expected)
 
@@ -198,5 +198,5 @@ def test_loss_reaches_every_weight() -> None:
 def test_argument_out_of_range_is_refused(
     arguments: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(GradnetError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         make_network(**arguments)

@@ -18,7 +18,7 @@ from gradnet.classifier.features import FeatureSettings
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.classifier.recipes import DEFAULT, GRADNET_2018, Recipe
 from gradnet.core.memory import peak_bytes
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
 
 RECIPES: Mapping[str, Recipe] = {
     "default": DEFAULT,
@@ -162,7 +162,7 @@ def test_base_in_training_mode_is_refused_by_layer() -> None:
         found = CASES["residual"]()
         predictor = make_predictor(recipe, found)
         found.model.train()
-        with pytest.raises(GradnetError, match=r"'block.norm'.*eval\(\)"):
+        with pytest.raises(InvalidInputError, match=r"'block.norm'.*eval\(\)"):
             predictor.scores(found.x)
 
 
@@ -208,7 +208,7 @@ def test_another_base_network_is_refused(tmp_path: Path) -> None:
     other = copy.deepcopy(predictor.base)
     with torch.no_grad():
         other.conv0.bias[0] += 1e-6
-    with pytest.raises(GradnetError, match="another base network") as caught:
+    with pytest.raises(InvalidInputError, match="another base network") as caught:
         GradNetPredictor.load(path, other)
     assert weights_fingerprint(other) in str(caught.value)
     assert weights_fingerprint(predictor.base) in str(caught.value)
@@ -219,7 +219,7 @@ def test_base_network_with_other_running_statistics_is_refused(tmp_path: Path) -
     path = make_predictor(case=found).save(tmp_path / "net.safetensors")
     GradNetPredictor.load(path, found.model)
     found.model.block.norm.running_mean[0] += 1e-6
-    with pytest.raises(GradnetError, match="another base network"):
+    with pytest.raises(InvalidInputError, match="another base network"):
         GradNetPredictor.load(path, found.model)
 
 
@@ -247,7 +247,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = save_with_header(tmp_path / "base.safetensors", {}, {"model": "mlp"})
-    with pytest.raises(GradnetError, match="holds no GradNet"):
+    with pytest.raises(DamagedFileError, match="holds no GradNet"):
         GradNetPredictor.load(path, CASES["cnn"]().model)
 
 
@@ -278,7 +278,7 @@ def test_header_with_a_missing_entry_is_refused(name: str, tmp_path: Path) -> No
     header, tensors = load_with_header(path)
     del header[name]
     save_with_header(path, tensors, header)
-    with pytest.raises(GradnetError, match="net.safetensors.*damaged"):
+    with pytest.raises(DamagedFileError, match="net.safetensors.*damaged"):
         GradNetPredictor.load(path, predictor.base)
 
 
@@ -289,11 +289,11 @@ def test_statistics_of_another_size_are_refused(tmp_path: Path) -> None:
     for name in [n for n in tensors if n.startswith("features/conv0/")]:
         tensors[name] = tensors[name].flatten()[:1]
     save_with_header(path, tensors, header)
-    with pytest.raises(GradnetError, match="conv0"):
+    with pytest.raises(InvalidInputError, match="conv0"):
         GradNetPredictor.load(path, predictor.base).scores(inputs())
 
 
 def test_recipe_that_does_not_fit_the_base_is_refused() -> None:
     recipe = replace(GRADNET_2018, hidden=(1, 2))
-    with pytest.raises(GradnetError, match="each of the 3 groups"):
+    with pytest.raises(InvalidInputError, match="each of the 3 groups"):
         GradNetPredictor(CASES["cnn"]().model, recipe, NUM_CLASSES)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gradnet.classifier.features import FeatureSettings
 from gradnet.classifier.recipes import DEFAULT, GRADNET_2018, RECIPES, Recipe
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.layout import BlockLayout
 from gradnet.models import build_model
 from gradnet.training.loop import TrainingSettings
@@ -89,7 +89,9 @@ def test_every_argument_reaches_the_network() -> None:
 
 
 def test_recipe_for_another_number_of_blocks_is_refused() -> None:
-    with pytest.raises(GradnetError, match="each of the 2 groups.*linear0, linear1"):
+    with pytest.raises(
+        InvalidInputError, match="each of the 2 groups.*linear0, linear1"
+    ):
         GRADNET_2018.make_network({"linear0": 4, "linear1": 2}, 10)
 
 
@@ -105,7 +107,7 @@ def test_recipe_for_another_number_of_blocks_is_refused() -> None:
     ids=str,
 )
 def test_values_that_are_no_recipe_are_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(GradnetError):
+    with pytest.raises(InvalidInputError):
         Recipe.from_dict({**DEFAULT.to_dict(), **changes})
 
 
@@ -113,7 +115,7 @@ def test_values_that_are_no_recipe_are_refused(changes: dict[str, object]) -> No
 def test_recipe_with_a_missing_part_is_refused(name: str) -> None:
     values = DEFAULT.to_dict()
     del values[name]
-    with pytest.raises(GradnetError, match=f"no recipe.*{name}"):
+    with pytest.raises(InvalidInputError, match=f"no recipe.*{name}"):
         Recipe.from_dict(values)
 
 

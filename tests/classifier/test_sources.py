@@ -13,7 +13,7 @@ from gradnet.classifier.estimator import GradNetClassifier
 from gradnet.classifier.fit import fit_gradnet
 from gradnet.classifier.recipes import RECIPES, Recipe
 from gradnet.data.datasets import load_data
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.store.extraction import Extraction, ExtractionSettings
 from gradnet.store.reader import GradientStore
 from gradnet.store.writer import write_store
@@ -101,18 +101,18 @@ def test_gradients_that_prediction_cannot_repeat(
     snapshot: Snapshot, tmp_path: Path, settings: dict[str, object], message: str
 ) -> None:
     store = GradientStore(write(snapshot, tmp_path / "store", **settings))
-    with pytest.raises(GradnetError, match=f"does not fit: {message}"):
+    with pytest.raises(InvalidInputError, match=f"does not fit: {message}"):
         fit_gradnet(snapshot.model, store, RECIPES["default"])
 
 
 def test_a_store_of_another_network(place: str) -> None:
     other = load_snapshot(SNAPSHOT.with_name("level-0.5.safetensors")).model
-    with pytest.raises(GradnetError, match="its weights is"):
+    with pytest.raises(InvalidInputError, match="its weights is"):
         GradNetClassifier(other).fit_store(place)
 
 
 def test_no_base_network(place: str) -> None:
-    with pytest.raises(GradnetError, match="holds no base network"):
+    with pytest.raises(InvalidInputError, match="holds no base network"):
         GradNetClassifier().fit_store(place)
 
 

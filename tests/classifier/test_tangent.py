@@ -15,7 +15,7 @@ from gradnet.classifier.tangent import (
     logits_and_scores,
     tangent_weights,
 )
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -149,7 +149,7 @@ def test_layer_that_changes_from_call_to_call_is_refused() -> None:
     extractor = GradientExtractor(found.model)
     weights = tangent_weights(extractor, Features(), make_network(extractor))
     found.model.train()
-    with pytest.raises(GradnetError, match=r"'block.norm'.*eval\(\)"):
+    with pytest.raises(InvalidInputError, match=r"'block.norm'.*eval\(\)"):
         logits_and_scores(extractor, weights, found.x)
 
 

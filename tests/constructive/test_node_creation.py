@@ -1,4 +1,4 @@
-"""Dynamic node creation grows by the paper's rule, and ends at the sizes it found."""
+"""Dynamic node creation grows by the paper's rule, to the paper's sizes."""
 
 from dataclasses import replace
 
@@ -52,7 +52,7 @@ def test_no_unit_is_due_within_a_window_of_the_last(errors, data):
         assert not is_due(errors, added)
 
 
-def test_nothing_is_due_where_a_trial_is_over():
+def test_no_unit_is_due_after_a_trial_has_ended():
     curves = torch.full((4, 2), 1.0)
     curves[3, 0] = torch.nan
     due = has_flattened(curves, torch.zeros(2, dtype=torch.long), 3, 0.1)
@@ -98,7 +98,7 @@ def scalar_trial(problem, settings, fresh):
 
 @pytest.mark.parametrize("updates", ["pattern", "batch"])
 @pytest.mark.parametrize("name", ["xor", "addition-1"])
-def test_a_trial_is_that_of_a_scalar_program(name, updates):
+def test_a_trial_equals_a_scalar_reference(name, updates):
     problem = classic_problem(name)
     settings = replace(QUICK, updates=updates, max_units=9)
     result = node_creation(problem.inputs, problem.targets, settings, seeds=[2, 7])
@@ -133,7 +133,7 @@ def test_without_learning_a_unit_comes_each_window_and_keeps_its_draws():
     assert 0.1 < incoming.abs().max() <= 0.1666 and incoming.unique().numel() == 3 * 12
 
 
-def test_units_that_send_nothing_leave_the_errors_as_they_are():
+def test_units_with_zero_outgoing_weights_do_not_change_the_errors():
     settings = replace(QUICK, learning_rate=0.0, outgoing_range=0.0)
     result = node_creation(XOR.inputs, XOR.targets, settings, seeds=[0])
     assert result.hidden_units.item() == 4
@@ -141,7 +141,7 @@ def test_units_that_send_nothing_leave_the_errors_as_they_are():
     torch.testing.assert_close(errors, errors[:1].expand_as(errors), rtol=0, atol=1e-15)
 
 
-def test_trials_together_are_each_alone():
+def test_trials_are_independent_of_each_other():
     # One is solved before the end, and they grow at different sweeps.
     settings = NodeCreationSettings(window=60, max_sweeps=500)
     seeds = [3, 1, 4, 15]
@@ -149,15 +149,15 @@ def test_trials_together_are_each_alone():
     assert together.solved.any() and not together.solved.all()
     assert len({tuple(sweeps) for sweeps in together.additions}) > 1
     outputs = together.networks(XOR.inputs)
-    for place, seed in enumerate(seeds):
+    for index, seed in enumerate(seeds):
         alone = node_creation(XOR.inputs, XOR.targets, settings, seeds=[seed])
-        assert together.additions[place] == alone.additions[0]
-        assert together.solved[place] == alone.solved[0]
-        assert together.sweeps[place] == alone.sweeps[0]
-        errors = together.errors[place, : alone.errors.shape[1]]
+        assert together.additions[index] == alone.additions[0]
+        assert together.solved[index] == alone.solved[0]
+        assert together.sweeps[index] == alone.sweeps[0]
+        errors = together.errors[index, : alone.errors.shape[1]]
         torch.testing.assert_close(errors, alone.errors[0], rtol=0, atol=1e-12)
         found = alone.networks(XOR.inputs)[0]
-        torch.testing.assert_close(outputs[place], found, rtol=0, atol=1e-12)
+        torch.testing.assert_close(outputs[index], found, rtol=0, atol=1e-12)
 
 
 def test_the_frozen_form_learns_otherwise_from_the_first_addition_on():
@@ -176,7 +176,7 @@ def test_the_frozen_form_learns_otherwise_from_the_first_addition_on():
     ("changes", "units", "sweeps"),
     [({"max_units": 1}, 1, 20), ({"max_sweeps": 25}, 2, 25)],
 )
-def test_failures_are_counted_with_what_they_had(changes, units, sweeps):
+def test_unsolved_trials_report_lower_bounds(changes, units, sweeps):
     settings = replace(QUICK, **changes)
     result = node_creation(XOR.inputs, XOR.targets, settings, seeds=range(3))
     assert result.solved.tolist() == [False] * 3
@@ -235,12 +235,12 @@ def test_all_trials_are_solved_by_at_most_three_units_above_the_least(name, leas
         ({"updates": "sweep"}, "give pattern or batch"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes, message):
+def test_invalid_settings_are_refused(changes, message):
     with pytest.raises(InvalidInputError, match=message):
         NodeCreationSettings(**changes)
 
 
-def test_patterns_that_do_not_fit_are_refused():
+def test_patterns_of_other_shapes_are_refused():
     with pytest.raises(InvalidInputError, match="do not match"):
         node_creation(XOR.inputs, XOR.targets[:3])
     with pytest.raises(InvalidInputError, match="nothing to learn"):

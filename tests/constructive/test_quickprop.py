@@ -36,10 +36,10 @@ def test_decay_is_added_to_the_slope():
     assert weights.values.item() == 1 and weights.slopes.item() == 3
 
 
-def test_the_trials_that_are_kept_remember():
+def test_selected_trials_keep_their_state():
     weights = QuickpropWeights.start(torch.arange(3.0)[:, None])
     weights.descend(torch.ones(3, 1), 0.1, 2.0, 0.0)
-    weights.keep(torch.tensor([False, True, True]))
+    weights.select(torch.tensor([False, True, True]))
     assert weights.values[:, 0].tolist() == pytest.approx([0.9, 1.9])
     assert weights.steps[:, 0].tolist() == pytest.approx([-0.1, -0.1])
     assert weights.slopes.shape == (2, 1)

@@ -1,4 +1,4 @@
-"""Samples that do not fit, or are none, are refused before anything runs."""
+"""Missing samples, and samples of other shapes, are refused."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from gradnet.errors import InvalidInputError
         ((4, 2), (4, 1), [], "nothing to learn"),
     ],
 )
-def test_what_cannot_be_learned_is_refused(inputs, targets, seeds, message):
+def test_invalid_samples_and_seeds_are_refused(inputs, targets, seeds, message):
     check_samples(torch.ones(4, 2), torch.ones(4, 1), [0])
     with pytest.raises(InvalidInputError, match=message):
         check_samples(torch.ones(inputs), torch.ones(targets), seeds)

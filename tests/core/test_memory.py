@@ -9,7 +9,7 @@ from layer_cases import layer_case
 from torch import nn
 
 from gradnet.core.memory import ChunkSizes, parse_bytes, peak_bytes
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.models import build_model
 
@@ -33,7 +33,7 @@ def test_amounts_are_read(text: str | float, expected: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "2XB", "1..5MB", "nan"])
 def test_no_amounts_are_refused(text: str) -> None:
-    with pytest.raises(GradnetError, match="no amount of memory; say 2GB"):
+    with pytest.raises(InvalidInputError, match="no amount of memory; say 2GB"):
         parse_bytes(text)
 
 

@@ -139,7 +139,7 @@ def test_each_kind_by_its_name(error):
         ("recursion", recursive_diagonal(model, X, Y, error)),
         (
             "levenberg_marquardt",
-            recursive_diagonal(model, X, Y, error, drops_curved=True),
+            recursive_diagonal(model, X, Y, error, omit_activation_curvature=True),
         ),
         ("gauss_newton", gauss_newton_diagonal(model, X, error)),
         ("hessian", hessian_diagonal(model, X, Y, error)),

@@ -1,4 +1,4 @@
-"""The recursion is exact where theory says so, and off as was measured elsewhere."""
+"""The recursion is exact where theory says so, and its error elsewhere is known."""
 
 import pytest
 import torch
@@ -43,7 +43,9 @@ def test_one_hidden_layer_and_a_squared_error_are_exact(activation):
     torch.testing.assert_close(found, exact, rtol=1e-12, atol=1e-13)
     if activation is not nn.ReLU:
         assert min(h.min() for h in exact.values()) < 0
-    flattened = recursive_diagonal(model, X, Y, "squared_error", drops_curved=True)
+    flattened = recursive_diagonal(
+        model, X, Y, "squared_error", omit_activation_curvature=True
+    )
     positive = gauss_newton_diagonal(model, X, "squared_error")
     torch.testing.assert_close(flattened, positive, rtol=1e-12, atol=1e-13)
 
@@ -56,12 +58,14 @@ def test_one_hidden_layer_and_a_squared_error_are_exact(activation):
         ((6, 6), "cross_entropy", 0.08, 0.3),
     ],
 )
-def test_what_it_leaves_out_is_of_the_documented_size(hidden, error, least, most):
+def test_its_error_in_deep_networks_is_of_the_documented_size(
+    hidden, error, least, most
+):
     model = mlp(*hidden)
     exact = hessian_diagonal(model, X, Y, error)
     assert least < difference(recursive_diagonal(model, X, Y, error), exact) < most
     positive = gauss_newton_diagonal(model, X, error)
-    found = recursive_diagonal(model, X, Y, error, drops_curved=True)
+    found = recursive_diagonal(model, X, Y, error, omit_activation_curvature=True)
     assert least < difference(found, positive) < most
 
 
@@ -93,7 +97,7 @@ def by_hand(model, x, y):
     return total.detach() / len(x)
 
 
-def test_it_is_the_paper_with_a_plus():
+def test_it_is_the_published_formula_with_the_sign_corrected():
     model = mlp(4)
     found = recursive_diagonal(model, X, Y, "squared_error")
     expected = by_hand(model, X, Y)
@@ -101,7 +105,7 @@ def test_it_is_the_paper_with_a_plus():
 
 
 def exact_network():
-    """Layers between which no unit meets another: there the recursion is exact."""
+    """Layers that do not mix units, for which the recursion is exact."""
     return nn.Sequential(
         nn.BatchNorm2d(2),
         nn.ELU(inplace=True),
@@ -121,7 +125,7 @@ def test_norms_poolings_and_the_like_are_exact_where_paths_do_not_cross():
     found = recursive_diagonal(model, IMAGES, y, "squared_error")
     exact = hessian_diagonal(model, IMAGES, y, "squared_error")
     assert "0.weight" in exact
-    # Means share a channel's weight, which the recursion takes for separate places.
+    # The recursion treats the positions that share a weight as independent.
     for name in ("6.1.weight", "6.1.bias"):
         torch.testing.assert_close(found[name], exact[name], rtol=1e-12, atol=1e-14)
 
@@ -158,8 +162,8 @@ def test_a_mean_is_a_convolution_with_fixed_weights(layer, kernel):
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-12, atol=0)
 
 
-def test_a_convolution_is_the_sum_over_its_places():
-    # A convolution of one place is a linear layer; of four, the sum of four.
+def test_a_convolution_is_the_sum_over_its_positions():
+    # A convolution at one position is a linear layer; at four, the sum of four.
     torch.manual_seed(0)
     convolution, head = nn.Conv2d(2, 3, 3, stride=3).double(), nn.Linear(12, 3).double()
     model = nn.Sequential(convolution, nn.Tanh(), nn.Flatten(), head)
@@ -225,7 +229,7 @@ def test_errors_name_the_layer_and_the_remedy():
         with pytest.raises(InvalidInputError, match=match):
             recursive_diagonal(model.double(), X, Y)
     uneven = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32, 3))
-    with pytest.raises(InvalidInputError, match="of different numbers of inputs"):
+    with pytest.raises(InvalidInputError, match="over different numbers of inputs"):
         recursive_diagonal(uneven.double(), IMAGES, torch.zeros(8, dtype=torch.long))
     with pytest.raises(InvalidInputError, match="no error 'mse'"):
         error_derivatives("mse", X, X)

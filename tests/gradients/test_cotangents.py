@@ -6,16 +6,16 @@ from reference import assert_same
 from torch import Tensor
 from torch.nn import functional
 
-from gradnet.errors import GradnetError, InvalidInputError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients import GradientExtractor
 from gradnet.gradients.cotangents import (
     LOSSES,
     Loss,
-    check_labels,
     label_cotangents,
     loss_cotangents,
     register_loss,
 )
+from gradnet.gradients.inputs import check_labels
 
 
 def smooth(logits: Tensor, label: Tensor) -> Tensor:
@@ -41,16 +41,6 @@ def test_weighted_by_probability_they_sum_to_zero() -> None:
     cotangents = label_cotangents(logits, check_labels(None, 6, 4, logits.device))
     total = (logits.softmax(1)[..., None] * cotangents).sum(1)
     assert_same(total, torch.zeros_like(total))
-
-
-def test_no_labels_mean_all() -> None:
-    labels = check_labels(None, 2, 3, torch.device("cpu"))
-    assert labels.tolist() == [[0, 1, 2], [0, 1, 2]]
-
-
-def test_a_label_out_of_range_is_named() -> None:
-    with pytest.raises(GradnetError, match="label 7 is out of range: .* 3 logits"):
-        check_labels(torch.tensor([[0, 7]]), 1, 3, torch.device("cpu"))
 
 
 def test_a_registered_loss_is_found_by_its_name() -> None:

@@ -5,7 +5,7 @@ import torch
 from layer_cases import layer_case
 from reference import assert_same
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.dispatch import Engines
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.layout import BlockLayout
@@ -50,5 +50,5 @@ def test_both_engines_share_one_set_of_logits_and_gradients() -> None:
 
 
 def test_unknown_engine() -> None:
-    with pytest.raises(GradnetError, match="no engine 'fast'; give auto, func or"):
+    with pytest.raises(InvalidInputError, match="no engine 'fast'; give auto, func or"):
         GradientExtractor(torch.nn.Linear(2, 2), engine="fast")

@@ -12,7 +12,7 @@ from reference import assert_same, directional_difference, gradients_by_loop
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.cotangents import label_cotangents
 from gradnet.gradients.extractor import GradientExtractor
 
@@ -229,7 +229,7 @@ def test_no_labels_give_no_gradients_but_logits() -> None:
 
 
 def refusal(model: nn.Module, x: Tensor) -> str:
-    with pytest.raises(GradnetError) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         GradientExtractor(model).all_labels(x)
     return str(caught.value)
 
@@ -348,13 +348,15 @@ def test_dropout_of_nothing_is_no_dropout() -> None:
 def test_bad_labels_are_refused(labels: list[object], message: str) -> None:
     found = CASES["mlp"]()
     extractor = GradientExtractor(found.model)
-    with pytest.raises(GradnetError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         extractor.logits_and_gradients(found.x, torch.tensor(labels))
 
 
 def test_labels_of_single_samples_must_be_a_vector() -> None:
     found = CASES["mlp"]()
-    with pytest.raises(GradnetError, match=r"labels are \(4, 1\); they must be \(N,\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"labels are \(4, 1\); they must be \(N,\)"
+    ):
         GradientExtractor(found.model).per_sample(found.x, found.y[:, None])
 
 
@@ -372,23 +374,25 @@ def test_input_that_is_not_finite_is_refused(value: float) -> None:
 )
 def test_model_that_returns_no_logits_is_refused(tail: nn.Module, shape: str) -> None:
     model = nn.Sequential(nn.Linear(4, 3), tail)
-    with pytest.raises(GradnetError, match=rf"returns {shape}, not logits \(N, K\)"):
+    with pytest.raises(
+        InvalidInputError, match=rf"returns {shape}, not logits \(N, K\)"
+    ):
         GradientExtractor(model).all_labels(torch.randn(2, 4))
 
 
 def test_model_that_returns_no_tensor_is_refused() -> None:
-    with pytest.raises(GradnetError, match=r"tuple.*not logits \(N, K\)"):
+    with pytest.raises(InvalidInputError, match=r"tuple.*not logits \(N, K\)"):
         GradientExtractor(nn.LSTM(4, 3)).all_labels(torch.randn(2, 4))
 
 
 def test_unknown_loss_is_refused() -> None:
-    with pytest.raises(GradnetError, match="no loss 'hinge'"):
+    with pytest.raises(InvalidInputError, match="no loss 'hinge'"):
         GradientExtractor(nn.Linear(2, 2), loss="hinge")
 
 
 @pytest.mark.parametrize("chunk_size", [0, -1])
 def test_chunk_size_below_one_is_refused(chunk_size: int) -> None:
-    with pytest.raises(GradnetError, match=f"chunk_size is {chunk_size}"):
+    with pytest.raises(InvalidInputError, match=f"chunk_size is {chunk_size}"):
         GradientExtractor(nn.Linear(2, 2), chunk_size=chunk_size)
 
 

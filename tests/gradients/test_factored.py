@@ -12,7 +12,7 @@ from reference import assert_same, gradients_by_loop
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 
 
@@ -66,7 +66,7 @@ def test_what_has_no_rule_is_left_to_the_general_engine(name: str) -> None:
 def test_what_it_cannot_read_is_refused_by_name(name: str, reason: str) -> None:
     found = layer_case(name)
     extractor = GradientExtractor(found.model, engine="factored")
-    with pytest.raises(GradnetError, match=reason.replace(".", r"\.")):
+    with pytest.raises(InvalidInputError, match=reason.replace(".", r"\.")):
         extractor.all_labels(found.x)
 
 
@@ -116,7 +116,7 @@ def test_an_overwritten_input_is_noticed() -> None:
     # Only frozen: with a weight that is trained, torch itself refuses such a model.
     model = Overwritten().requires_grad_(False)
     extractor = GradientExtractor(model, layers="last", engine="factored")
-    with pytest.raises(GradnetError, match="input of layer 'last' is overwritten"):
+    with pytest.raises(InvalidInputError, match="input of layer 'last' is overwritten"):
         extractor.all_labels(torch.randn(3, 4))
 
 
@@ -170,7 +170,7 @@ def test_a_layer_that_was_replaced_is_told() -> None:
     extractor = GradientExtractor(model)
     extractor.all_labels(torch.randn(2, 4))
     model[1] = nn.Linear(4, NUM_CLASSES)
-    with pytest.raises(GradnetError, match="layer '1' was replaced"):
+    with pytest.raises(InvalidInputError, match="layer '1' was replaced"):
         extractor.all_labels(torch.randn(2, 4))
 
 
@@ -183,7 +183,7 @@ def test_random_numbers_are_noticed_at_every_call() -> None:
     extractor = GradientExtractor(model, layers="1")
     extractor.all_labels(torch.randn(3, 4))
     model.train()
-    with pytest.raises(GradnetError, match="random numbers"):
+    with pytest.raises(InvalidInputError, match="random numbers"):
         extractor.all_labels(torch.randn(3, 4))
 
 

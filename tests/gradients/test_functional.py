@@ -5,9 +5,10 @@ import torch
 from cases import CASES, NUM_CLASSES
 from reference import assert_same, gradients_by_loop
 
-from gradnet.errors import GradnetError
-from gradnet.gradients.cotangents import check_labels, label_cotangents
+from gradnet.errors import InvalidInputError
+from gradnet.gradients.cotangents import label_cotangents
 from gradnet.gradients.functional import FunctionalEngine
+from gradnet.gradients.inputs import check_labels
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -29,5 +30,5 @@ def test_random_models_are_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x) + torch.randn(3)
 
-    with pytest.raises(GradnetError, match=r"random numbers.*model\.eval"):
+    with pytest.raises(InvalidInputError, match=r"random numbers.*model\.eval"):
         FunctionalEngine(Noisy(4, 3), ["weight"]).logits_and_pullback(torch.ones(2, 4))

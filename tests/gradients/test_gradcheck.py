@@ -9,7 +9,7 @@ from cases import CASES, NUM_CLASSES, Case
 from reference import gradients_by_loop
 from torch import Tensor, nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.gradcheck import compare_engines, default_tolerance
 from gradnet.gradients.layout import BlockLayout
@@ -140,9 +140,9 @@ def test_narrow_types_agree_within_their_tolerance(dtype: torch.dtype) -> None:
 
 def test_nothing_to_compare_is_told() -> None:
     case = CASES["mlp"]()
-    with pytest.raises(GradnetError, match="nothing to compare"):
+    with pytest.raises(InvalidInputError, match="nothing to compare"):
         compare_engines(case.model, case.x[:0])
-    with pytest.raises(GradnetError, match="nothing to compare"):
+    with pytest.raises(InvalidInputError, match="nothing to compare"):
         compare_engines(case.model, case.x, torch.zeros(len(case.x), 0).long())
-    with pytest.raises(GradnetError, match=r"call model\.eval\(\) first"):
+    with pytest.raises(InvalidInputError, match=r"call model\.eval\(\) first"):
         compare_engines(CASES["residual"]().model.train(), CASES["residual"]().x)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.layout import Block, BlockLayout
 
 SHAPES = st.lists(st.integers(1, 3), max_size=3).map(tuple)
@@ -119,18 +119,18 @@ def test_patterns_choose_layers_in_network_order(
 
 
 def test_pattern_without_a_layer_is_refused_by_name() -> None:
-    with pytest.raises(GradnetError, match="'Conv0'.*conv0, conv1, linear"):
+    with pytest.raises(InvalidInputError, match="'Conv0'.*conv0, conv1, linear"):
         BlockLayout.of(CASES["cnn"]().model, ["linear", "Conv0"])
 
 
 def test_model_without_trainable_weights_is_refused() -> None:
-    with pytest.raises(GradnetError, match="no trainable weights.*layers"):
+    with pytest.raises(InvalidInputError, match="no trainable weights.*layers"):
         BlockLayout.of(nn.Linear(2, 2).requires_grad_(False))
 
 
 def test_flat_tensor_of_another_size_is_refused() -> None:
     layout = BlockLayout.of(nn.Linear(2, 3))
-    with pytest.raises(GradnetError, match="6 coordinates, the tensor 7"):
+    with pytest.raises(InvalidInputError, match="6 coordinates, the tensor 7"):
         layout.split(torch.zeros(2, 7))
 
 

@@ -7,8 +7,9 @@ import torch
 from cases import CASES, NUM_CLASSES
 from reference import assert_same, gradients_by_loop
 
-from gradnet.gradients.cotangents import check_labels, label_cotangents
-from gradnet.gradients.reference import gradients_one_by_one
+from gradnet.gradients.cotangents import label_cotangents
+from gradnet.gradients.inputs import check_labels
+from gradnet.gradients.reference import backward_passes, gradients_one_by_one
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -23,6 +24,25 @@ def test_they_equal_the_loop(case: str) -> None:
     assert_same(actual, expected)
     assert_same(found.model.state_dict(), before)
     assert not any(p.requires_grad for p in found.model.parameters())
+
+
+def test_passes_run_one_by_one_and_leave_the_samples_as_they_are() -> None:
+    weight = torch.tensor([2.0, 3.0], requires_grad=True)
+    x = torch.tensor([[1.0, 4.0], [5.0, 6.0]])
+
+    def model(sample: torch.Tensor) -> torch.Tensor:
+        assert sample.shape == (1, 2)
+        return sample.mul_(weight)
+
+    def loss(logits: torch.Tensor, index: int) -> torch.Tensor:
+        return logits[0, index]
+
+    other = torch.ones(3, requires_grad=True)
+    parameters = {"weight": weight, "other": other}
+    first, second = backward_passes(model, parameters, x, loss)
+    assert first.keys() == second.keys() == {"weight"}
+    assert first["weight"].tolist() == [1, 0] and second["weight"].tolist() == [0, 6]
+    assert x.tolist() == [[1, 4], [5, 6]]
 
 
 def test_a_parameter_that_nothing_uses_is_left_out() -> None:

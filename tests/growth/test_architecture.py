@@ -9,7 +9,7 @@ from torch import nn
 
 from gradnet.checkpoints.tensor_file import save_with_header
 from gradnet.cli.main import main
-from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
+from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.growth import GROWTH
 from gradnet.growth import grown_network as module
 from gradnet.growth.architecture import build_architecture, describe_architecture
@@ -167,7 +167,7 @@ def evil_file(request, tmp_path):
 
 
 def test_a_header_runs_no_code(evil_file, tmp_path):
-    with pytest.raises(GradnetError, match="does not decide which code runs"):
+    with pytest.raises(InvalidInputError, match="does not decide which code runs"):
         load_grown(evil_file)
     assert not (tmp_path / "trace").exists()
 

@@ -1,4 +1,4 @@
-"""A frozen trunk is found, its kept outputs are its outputs, and it has no graph."""
+"""A frozen trunk is found, and its outputs are cached and need no graph."""
 
 import copy
 
@@ -10,9 +10,9 @@ from torch import nn
 from gradnet.core.flops import forward_flops
 from gradnet.data.augmentation import Augmentation
 from gradnet.data.problem import Samples
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError, NotFittedError
 from gradnet.growth.frozen_trunk import (
-    BehindTrunkTask,
+    FrozenTrunkTask,
     TrunkOutputs,
     children_between,
     trunk_length,
@@ -74,8 +74,8 @@ def test_the_trunk_ends_with_the_last_frozen_child_before_one_that_trains(
         nn.Softmax(1),
     )
     layers = {0: 1, 1: 2, 3: 3, 4: 4}
-    for place in frozen:
-        model[layers[place]].requires_grad_(False)
+    for index in frozen:
+        model[layers[index]].requires_grad_(False)
     assert trunk_length(model) == expected
 
 
@@ -155,8 +155,8 @@ def test_outputs_that_need_too_much_memory_are_refused_after_one_batch():
     calls = []
     model = make_model()
     model.stem.register_forward_hook(lambda *_: calls.append(1))
-    message = r"frozen trunk need 0.0 GB, more than the 0.0 that may be kept"
-    with pytest.raises(GradnetError, match=message):
+    message = r"frozen trunk need 0.0 GB, more than the limit of 0.0 GB"
+    with pytest.raises(InvalidInputError, match=message):
         trunk.advance(model, 6)
     assert len(calls) <= 2  # one of them to count its FLOPs
     enough = TrunkOutputs(samples, max_bytes=len(samples.train) * 2 * 64 * 8)
@@ -166,7 +166,7 @@ def test_outputs_that_need_too_much_memory_are_refused_after_one_batch():
 
 def test_outputs_that_were_not_computed_are_refused():
     samples = make_samples()
-    with pytest.raises(GradnetError, match="not computed yet"):
+    with pytest.raises(NotFittedError, match="not computed; call advance"):
         TrunkOutputs(samples)[samples.train]
 
 
@@ -184,7 +184,7 @@ def test_gradients_behind_kept_outputs_are_those_of_the_whole_network(
     trunk = TrunkOutputs(samples)
     trunk.advance(model, trunk_length(model))
     assert trunk.length == length
-    behind = BehindTrunkTask(model, samples, 4, 7, shuffle, trunk)
+    behind = FrozenTrunkTask(model, samples, 4, 7, shuffle, trunk)
     plain = SupervisedTask(whole, samples, 4, 7, shuffle)
     for step in (0, 5):
         for task in (behind, plain):
@@ -219,5 +219,5 @@ def test_a_frozen_trunk_builds_no_graph():
     trunk = TrunkOutputs(samples)
     trunk.advance(model, 6)
     seen.clear()
-    (loss,) = BehindTrunkTask(model, samples, 4, 7, True, trunk).losses(0)
+    (loss,) = FrozenTrunkTask(model, samples, 4, 7, True, trunk).losses(0)
     assert list(seen) == names[6:] and loss.requires_grad

@@ -8,7 +8,7 @@ from growth_cases import tiny
 
 from gradnet.checkpoints.tensor_file import save_with_header
 from gradnet.core.files import save_tensors
-from gradnet.errors import GradnetError
+from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.growth import GROWTH
 from gradnet.growth.grown_network import load_grown, make_method, read_grown, save_grown
 from gradnet.growth.method import GrowthHistory
@@ -70,7 +70,9 @@ def test_a_start_for_other_images_or_classes_is_refused(tmp_path):
     start = read_grown(path)
     start.check_compatible(SHAPE, 4)
     for shape, classes in (((3, 8, 8), 4), (SHAPE, 5)):
-        with pytest.raises(GradnetError, match=r"for images \(1, 8, 8\) of 4 classes"):
+        with pytest.raises(
+            InvalidInputError, match=r"for images \(1, 8, 8\) of 4 classes"
+        ):
             start.check_compatible(shape, classes)
 
 
@@ -87,7 +89,9 @@ def test_a_start_that_has_seen_the_validation_part_is_refused(tmp_path, caplog):
     assert not caplog.records
     start.check_compatible(SHAPE, 4, problem | {"augmentation": {"whiten": False}})
     assert "had another augmentation" in caplog.text
-    with pytest.raises(GradnetError, match="trained on another split of these images"):
+    with pytest.raises(
+        InvalidInputError, match="trained on another split of these images"
+    ):
         start.check_compatible(SHAPE, 4, problem | {"split_fingerprint": "d"})
 
 
@@ -97,21 +101,25 @@ def test_settings_make_the_same_method_again(name):
     assert make_method(name, asdict(method)) == method
 
 
-def test_what_is_no_grown_network_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     path = save_with_header(tmp_path / "a.safetensors", {}, {"model": "mlp"})
-    with pytest.raises(GradnetError, match="holds no grown network: KeyError"):
+    with pytest.raises(
+        DamagedFileError, match="is not a file of a grown network: KeyError"
+    ):
         load_grown(path)
-    with pytest.raises(GradnetError, match="no growth method 'other'; there are: net2"):
+    with pytest.raises(
+        InvalidInputError, match="no growth method 'other'; there are: net2"
+    ):
         make_method("other", {})
     pickled = save_tensors(tmp_path / "b.pt", {"weight": torch.zeros(1)})
-    with pytest.raises(GradnetError, match="no whole safetensors file"):
+    with pytest.raises(DamagedFileError, match="no whole safetensors file"):
         load_grown(pickled)
 
 
-def test_a_method_of_ones_own_cannot_be_named_in_a_file(tmp_path):
+def test_an_unregistered_method_cannot_be_named_in_a_file(tmp_path):
     class Mine(Net2Wider):
         pass
 
     growth = Growth(torch.nn.Linear(1, 1), GrowthHistory(steps=1))
-    with pytest.raises(GradnetError, match="Mine is not in GROWTH"):
+    with pytest.raises(InvalidInputError, match="Mine is not in GROWTH"):
         save_grown(tmp_path / "x", growth, Mine(), 0, SHAPE, 2)

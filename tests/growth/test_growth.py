@@ -1,4 +1,4 @@
-"""One contract for all growth methods: what each must keep, freeze, count and redo."""
+"""One contract for all growth methods: what each preserves, freezes and counts."""
 
 import copy
 from functools import cache
@@ -56,7 +56,7 @@ def test_methods_are_growth_methods():
     assert set(TINY) <= set(GROWTH)
 
 
-def places(model: nn.Module) -> set[int]:
+def storage_addresses(model: nn.Module) -> set[int]:
     return {tensor.data_ptr() for tensor in model.state_dict().values()}
 
 
@@ -65,7 +65,9 @@ def test_all_edits_are_made_and_do_not_touch_what_they_edit(case):
     assert len(seen.stages) == tiny(*case).edits + 1 >= 2
     for stage in seen.stages[:-1]:
         assert_equal_states(stage.ended, stage.edit.before)
-        assert not places(stage.edit.before) & places(stage.edit.model)
+        assert not storage_addresses(stage.edit.before) & storage_addresses(
+            stage.edit.model
+        )
 
 
 def test_the_function_is_preserved_where_that_is_declared(case):
@@ -179,7 +181,7 @@ def test_another_seed_gives_other_weights(name):
 
 
 class Interrupted:
-    """Stops a run, as a kill would, at some of the events that it is told of."""
+    """Stops a run, as a kill would, at some of its events."""
 
     def __init__(self, stops):
         self.stops, self.met, self.resumed = list(stops), [], []
@@ -219,10 +221,10 @@ def test_a_run_that_is_stopped_within_and_between_stages_ends_as_one_that_is_not
     growth, attempts = None, 0
     while growth is None:
         attempts += 1
-        told: list[dict] = []
+        received: list[dict] = []
 
-        def on_edit(record, told=told):
-            told.append(record)
+        def on_edit(record, received=received):
+            received.append(record)
             watcher.meet("edit", record["stage"])
 
         try:
@@ -242,5 +244,5 @@ def test_a_run_that_is_stopped_within_and_between_stages_ends_as_one_that_is_not
     assert_equal_states(growth.model, expected.model)
     found = without_seconds(growth.history.records)
     assert found == without_seconds(expected.history.records)
-    assert told == growth.history.edits == edits
+    assert received == growth.history.edits == edits
     assert growth.flops == expected.flops

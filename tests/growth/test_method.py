@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth import GROWTH
 from gradnet.growth.method import (
     EditContext,
     GrowthHistory,
     GrowthMethod,
     Schedule,
-    places,
+    insertion_order,
 )
 from gradnet.training.loop import TrainingSettings
 
@@ -108,8 +108,8 @@ def test_without_patience_nothing_stalls():
         ({"until": 1.0}, "growth until is 1.0"),
     ],
 )
-def test_schedules_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(GradnetError, match=message):
+def test_invalid_schedules_are_refused(changes, message):
+    with pytest.raises(InvalidInputError, match=message):
         Schedule(**changes)
 
 
@@ -187,13 +187,15 @@ def test_draws_of_an_edit_depend_on_seed_and_stage_alone():
     ],
 )
 def test_places_come_stage_after_stage_in_turn(before, after, expected):
-    assert places(before, after) == expected
+    assert insertion_order(before, after) == expected
 
 
 @pytest.mark.parametrize(("before", "after"), [([1], [1, 2]), ([1, 3], [2, 2])])
-def test_places_that_do_not_fit_are_refused(before, after):
-    with pytest.raises(GradnetError, match="give as many stages, none shallower"):
-        places(before, after)
+def test_stages_that_do_not_fit_are_refused(before, after):
+    with pytest.raises(
+        InvalidInputError, match="give as many stages, none of them smaller"
+    ):
+        insertion_order(before, after)
 
 
 @pytest.mark.parametrize("name", GROWTH)

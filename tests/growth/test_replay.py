@@ -7,7 +7,7 @@ import pytest
 import torch
 from growth_cases import digits, tiny
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth import GROWTH
 from gradnet.growth.replay import replay
 from gradnet.growth.run import grow
@@ -73,7 +73,7 @@ def test_a_method_goes_on_from_any_network_or_says_why_not(name, number):
         try:
             first = replay(method, 0, 0, PROBE, 10, start=start)
             last = grow(method, digits(), start=start).model
-        except GradnetError:
+        except InvalidInputError:
             continue
         begun.append(kind)
         assert torch.equal(first.eval()(PROBE), start(PROBE)), kind
@@ -86,12 +86,16 @@ def test_a_method_goes_on_from_any_network_or_says_why_not(name, number):
 
 def test_what_is_no_first_network_is_named_with_the_difference():
     start = replay(tiny("net2wider"), 0, 1, PROBE, 10)
-    with pytest.raises(GradnetError, match="Cornet cannot begin with this MLP: .* is"):
+    with pytest.raises(
+        InvalidInputError, match="Cornet cannot start from this MLP: .* is"
+    ):
         replay(tiny("cornet"), 0, 0, PROBE, 10, start=start)
     with pytest.raises(
-        GradnetError, match="can only continue from an unpruned Cascade"
+        InvalidInputError, match="can only continue from an unpruned Cascade"
     ):
         replay(tiny("cascade-correlation"), 0, 0, PROBE, 10, start=start)
-    with pytest.raises(GradnetError, match="a checkpoint and a grown network"):
+    with pytest.raises(
+        InvalidInputError, match="both a checkpoint and a grown network"
+    ):
         method = replace(tiny("net2wider"), checkpoint="x.pt")
         replay(method, 0, 0, PROBE, 10, start=start)

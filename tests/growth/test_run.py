@@ -1,4 +1,4 @@
-"""Growth runs beyond the contract: budgets, refusals, optimizer state, kept outputs."""
+"""Growth runs: budgets, invalid checkpoints, optimizer state, cached outputs."""
 
 import copy
 import logging
@@ -15,7 +15,7 @@ from gradnet.data.augmentation import Augmentation
 from gradnet.errors import GradnetError
 from gradnet.growth import run as run_module
 from gradnet.growth.frozen_trunk import (
-    BehindTrunkTask,
+    FrozenTrunkTask,
     TrunkOutputs,
     training_step_flops,
 )
@@ -104,8 +104,8 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
 )
 def test_a_run_ends_with_its_budget_whatever_was_grown(schedule, edits, caplog):
     growth = grow(replace(PRESERVING, growth=schedule), digits())
-    told = f"steps ended after {len(edits)} of 3 edits" in caplog.text
-    assert told == (len(edits) < 3)
+    is_logged = f"steps ended after {len(edits)} of 3 edits" in caplog.text
+    assert is_logged == (len(edits) < 3)
     history = growth.history
     assert [edit["step"] for edit in history.edits] == edits
     assert history.stage == len(edits)
@@ -147,7 +147,7 @@ def states_at_the_start_of_stages(method, monkeypatch):
 
 
 @pytest.mark.parametrize("method", [PRESERVING, WIDER], ids=["cornet", "net2wider"])
-def test_the_optimizer_goes_on_where_the_function_does(method, monkeypatch):
+def test_the_optimizer_state_is_kept_if_the_function_is_preserved(method, monkeypatch):
     found, edits = states_at_the_start_of_stages(method, monkeypatch)
     assert found[0] == {} and len(found) == method.edits + 1
     for state, (edit, old) in zip(found[1:], edits, strict=True):
@@ -162,7 +162,7 @@ def test_the_optimizer_goes_on_where_the_function_does(method, monkeypatch):
                 assert all(map(torch.equal, state[name].values(), expected.values()))
 
 
-def test_the_optimizer_begins_anew_where_the_function_does(monkeypatch):
+def test_the_optimizer_is_reset_if_the_function_is_not_preserved(monkeypatch):
     method = replace(PRESERVING, head="new")
     found, _ = states_at_the_start_of_stages(method, monkeypatch)
     assert found == [{}] * (method.edits + 1)
@@ -190,10 +190,10 @@ def test_random_augmentation_keeps_no_outputs(caplog, monkeypatch):
     with caplog.at_level(logging.INFO, "gradnet"):
         grow(PRESERVING, samples)
     assert "augmentation is random: a frozen trunk is computed each step" in caplog.text
-    assert not any(isinstance(task, BehindTrunkTask) for task in tasks)
+    assert not any(isinstance(task, FrozenTrunkTask) for task in tasks)
     tasks.clear()
     grow(PRESERVING, digits())
-    behind = [isinstance(task, BehindTrunkTask) for task in tasks]
+    behind = [isinstance(task, FrozenTrunkTask) for task in tasks]
     assert behind == [False, True, True, True]
 
 
@@ -201,7 +201,7 @@ def test_a_trunk_that_is_too_large_is_not_kept(caplog, monkeypatch):
     monkeypatch.setattr(run_module, "TrunkOutputs", partial(TrunkOutputs, max_bytes=9))
     with caplog.at_level(logging.INFO, "gradnet"):
         small = grow(PRESERVING, digits())
-    assert "may be kept; it is computed at each step instead" in caplog.text
+    assert "now it is computed at each step instead" in caplog.text
     plain = grow(replace(PRESERVING, cache_trunk=False), digits())
     assert small.flops.forward >= plain.flops.forward
     for name, value in small.model.state_dict().items():
@@ -235,12 +235,12 @@ def test_the_callers_generator_is_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_records_are_told_as_they_are_kept():
-    told: list[dict] = []
-    growth = grow(WIDER, digits(), callbacks=Callbacks(on_evaluation=told.append))
-    assert told == growth.history.records
-    assert without_seconds(told)[0]["step"] == 0
-    seconds = [record["seconds"] for record in told]
+def test_callbacks_receive_the_records():
+    received: list[dict] = []
+    growth = grow(WIDER, digits(), callbacks=Callbacks(on_evaluation=received.append))
+    assert received == growth.history.records
+    assert without_seconds(received)[0]["step"] == 0
+    seconds = [record["seconds"] for record in received]
     assert seconds == sorted(seconds)
     assert growth.training_seconds <= growth.seconds
     assert growth.seconds == pytest.approx(seconds[-1], abs=0.01)

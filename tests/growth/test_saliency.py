@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gradnet.curvature.diagonal import hessian_diagonal
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.growth.saliency import (
     deletion_curve,
     magnitude_scores,
@@ -63,13 +63,13 @@ def test_every_single_weight_does():
         model, hessian_diagonal(model, x, y, "squared_error")
     )
     before = squared_error(model, x, y)
-    for place in range(12):
+    for index in range(12):
         pruned = nn.Sequential(nn.Linear(6, 2, bias=False)).double()
         pruned.load_state_dict(model.state_dict())
         with torch.no_grad():
-            pruned[0].weight.view(-1)[place] = 0
+            pruned[0].weight.view(-1)[index] = 0
         increase = squared_error(pruned, x, y) - before
-        expected = saliencies["0.weight"].flatten()[place].item()
+        expected = saliencies["0.weight"].flatten()[index].item()
         assert increase == pytest.approx(expected, rel=1e-9)
 
 
@@ -100,7 +100,7 @@ def test_the_number_is_rounded_down_and_equal_scores_keep_to_it():
     for fraction, left in ((0.29, 71), (0.999, 1), (1, 0), (0, 100), (0.005, 100)):
         assert int(prune_lowest(same, whole, fraction)["a"].sum()) == left
     for fraction in (-0.1, 1.1):
-        with pytest.raises(GradnetError, match="fraction to delete"):
+        with pytest.raises(InvalidInputError, match="fraction to prune"):
             prune_lowest(same, whole, fraction)
 
 
@@ -122,7 +122,7 @@ def test_a_unit_counts_what_goes_out_of_it_and_is_really_gone():
     probe = torch.randn(6, 1, 8, 8)
     scores = magnitude_scores(model)
     of_units = unit_scores(model, "conv1", scores, probe)
-    # The flatten lays 2 x 2 places of each of the 4 channels side by side.
+    # The flatten puts the 2 x 2 positions of each of the 4 channels side by side.
     columns = scores["linear.weight"].reshape(3, 4, -1)
     torch.testing.assert_close(of_units, columns.sum((0, 2)))
     of_first = unit_scores(model, "conv0", scores, probe)
@@ -140,5 +140,5 @@ def test_a_unit_counts_what_goes_out_of_it_and_is_really_gone():
 
 def test_the_last_layer_has_no_units_to_remove():
     model = build_model("mlp", image_size=4, hidden=[5])
-    with pytest.raises(GradnetError, match="output"):
+    with pytest.raises(InvalidInputError, match="output"):
         unit_scores(model, "linear1", magnitude_scores(model), torch.randn(2, 1, 4, 4))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.activations import ACTIVATIONS, activation
 
 
@@ -21,5 +21,7 @@ def test_the_sigmoid_lies_between_minus_and_plus_a_half():
 
 
 def test_an_unknown_one_is_refused():
-    with pytest.raises(GradnetError, match="no activation 'relu'; there are: sigmoid"):
+    with pytest.raises(
+        InvalidInputError, match="no activation 'relu'; there are: sigmoid"
+    ):
         activation("relu")

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.cnn import CNN, cnn2018, cnn_small
 
 
@@ -76,7 +76,7 @@ def test_network_is_refused_exactly_when_nothing_would_be_left(
     fits = first >= 1 and second >= 1
     try:
         model = CNN(1, image_size, 3, 2, kernel_size, paddings)
-    except GradnetError as error:
+    except InvalidInputError as error:
         assert not fits
         assert f"images of {image_size} x {image_size} are too small" in str(error)
     else:
@@ -88,7 +88,7 @@ def test_network_is_refused_exactly_when_nothing_would_be_left(
 def test_smallest_images_are_known(make: type[CNN], smallest: int) -> None:
     model = make(in_channels=3, image_size=smallest)
     assert model(torch.zeros(1, 3, smallest, smallest)).shape == (1, 10)
-    with pytest.raises(GradnetError, match="too small for this CNN; use .*mlp"):
+    with pytest.raises(InvalidInputError, match="too small for this CNN; use .*mlp"):
         make(in_channels=3, image_size=smallest - 1)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.convnet import ConvNet
 
 
@@ -28,8 +28,8 @@ def test_channels_double_and_sides_halve_from_stage_to_stage():
     assert names.index("pool0") < names.index("conv1_0") < names.index("pool1")
 
 
-def test_what_cannot_be_built_is_refused():
-    with pytest.raises(GradnetError, match="give each stage at least one"):
+def test_invalid_arguments_are_refused():
+    with pytest.raises(InvalidInputError, match="give each stage at least one"):
         ConvNet(depths=(1, 0))
-    with pytest.raises(GradnetError, match="2 x 2 are too small for 3 stages"):
+    with pytest.raises(InvalidInputError, match="2 x 2 are too small for 3 stages"):
         ConvNet(image_size=2, depths=(1, 1, 1))

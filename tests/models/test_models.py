@@ -10,7 +10,7 @@ import torch
 from packages import write_package
 from torch import nn
 
-from gradnet.errors import GradnetError, InvalidInputError
+from gradnet.errors import InvalidInputError
 from gradnet.models import MODELS, build_model, register_model, shape_arguments
 
 
@@ -33,13 +33,15 @@ def test_further_arguments_reach_the_factory() -> None:
 
 
 def test_unknown_model_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(GradnetError, match="no model 'resnet'; .*cnn2018, cnn-small"):
+    with pytest.raises(
+        InvalidInputError, match="no model 'resnet'; .*cnn2018, cnn-small"
+    ):
         build_model("resnet")
 
 
 def test_unknown_argument_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        GradnetError, match="'mlp' takes no 'width'; it takes: .*hidden"
+        InvalidInputError, match="'mlp' takes no 'width'; it takes: .*hidden"
     ):
         build_model("mlp", width=3)
 
@@ -53,7 +55,7 @@ def test_shape_arguments_are_those_of_the_images() -> None:
 
 
 def test_images_that_are_not_square_are_refused() -> None:
-    with pytest.raises(GradnetError, match="these are 24 x 20; crop them"):
+    with pytest.raises(InvalidInputError, match="not 24 x 20; crop them"):
         shape_arguments((3, 24, 20), 10)
 
 

@@ -6,7 +6,7 @@ from reference import assert_same
 from torch import nn
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.errors import InvalidInputError
 from gradnet.models.resnet import (
     STAGES,
     NormalizedBlock,
@@ -99,17 +99,17 @@ def test_the_published_head_takes_images_of_odd_size():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"blocks": 0}, "no network of 0 blocks: stages .* have 1 to 14"),
-        ({"blocks": 15}, "no network of 15 blocks"),
+        ({"blocks": 0}, "blocks is 0; stages .* allow 1 to 14"),
+        ({"blocks": 15}, "blocks is 15; stages"),
         ({"style": "wild"}, "no style 'wild'; there are: published, preactivation"),
         (
             {"style": "preactivation", "image_size": 12},
-            "images of 12 x 12 cannot be halved .* at 3 pixels; take fewer stages",
+            "images of 12 x 12 cannot be halved .*: 3 pixels are odd; use",
         ),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, message):
-    with pytest.raises(GradnetError, match=message):
+def test_invalid_arguments_are_refused(arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
         ResNet(width=2, **arguments)
 
 

@@ -1,10 +1,11 @@
-"""Edits in a row are one edit: origins and gradients lead to the first network."""
+"""Composed edits are one edit: its origins refer to the first network."""
 
 import pytest
 import torch
 from reference import assert_same
 from torch import nn
 
+from gradnet.errors import InvalidInputError
 from gradnet.surgery import compose, deepen, remove_units, widen
 
 
@@ -44,7 +45,7 @@ def test_widening_several_times_is_one_edit(layers):
         assert_same(after[name], expected * origin.gradient_factor(parameter))
 
 
-def test_renamed_and_removed_entries_lead_back_to_their_first_names():
+def test_origins_of_renamed_and_removed_entries():
     model = network()
     first = deepen(model, "1", probe=PROBE)
     second = remove_units(first.model, "4", [0, 3], probe=PROBE)
@@ -55,7 +56,7 @@ def test_renamed_and_removed_entries_lead_back_to_their_first_names():
     assert "2.weight" in edit.certificate.created
 
 
-def test_fresh_entries_stay_fresh():
+def test_new_entries_stay_new():
     model = network()
     first = widen(model, "0", 6, probe=PROBE, initialization="random-pad")
     second = widen(first.model, "0", 9, probe=PROBE)
@@ -64,3 +65,8 @@ def test_fresh_entries_stay_fresh():
     copied = second.origins["0.weight"].indices[0]
     assert torch.equal(index >= 0, copied < 4)
     assert {"0.weight", "0.bias", "2.weight"} <= set(edit.certificate.created)
+
+
+def test_no_edits_are_refused():
+    with pytest.raises(InvalidInputError, match="no edits to compose"):
+        compose([], torch.ones(2, 4))

@@ -1,4 +1,4 @@
-"""A deeper network starts as the same function; what would not be is refused."""
+"""Deepening preserves the function; where it would not, it is refused."""
 
 import copy
 
@@ -107,7 +107,7 @@ def test_calibrated_norm_is_the_identity(dimensions: int, activation: str) -> No
     assert edit.model.get_submodule("first_deeper").bias is None
 
 
-def test_ordinary_norm_as_identity_is_the_trap_that_calibration_avoids() -> None:
+def test_without_calibration_a_norm_is_not_the_identity() -> None:
     model = network(2, nn.ReLU(), norm=True).eval()
     x = probe_of(2)
     edited = deepen(model, "phi", probe=x).model
@@ -143,7 +143,7 @@ def test_other_activations_are_refused(activation: nn.Module, dimensions: int) -
     model, x = network(dimensions, activation), probe_of(dimensions)
     name = type(activation).__name__
     with pytest.raises(
-        InvalidInputError, match=f"^{name} 'phi' changes its own.*exact=Fal"
+        InvalidInputError, match=f"^{name} 'phi' is not idempotent.*exact=Fal"
     ):
         deepen(model, "phi", probe=x)
     edit = deepen(model, "phi", probe=x, exact=False)
@@ -183,15 +183,15 @@ class Tokens(nn.Module):
     [
         (Reusing(), "relu", "'relu' runs 2 times.*a separate layer"),
         (Reusing(), "unused", "'unused' runs 0 times"),
-        (Reusing(), "a", "'a' .Linear. is no activation and has none.*relu"),
+        (Reusing(), "a", "'a' .Linear. is not an activation, and none.*relu"),
         (Reusing(), "c", "no layer 'c'"),
-        (Tokens(), "relu", r"'relu' gives \(5, 4, 6\), which is neither.*insert_block"),
-        (network(0, nn.ReLU()), "flatten", "'flatten' .Flatten. is no activation"),
-        (network(0, nn.ReLU()), "head", "'head' .Linear. is no activation"),
+        (Tokens(), "relu", r"'relu' is \(5, 4, 6\), neither.*insert_block"),
+        (network(0, nn.ReLU()), "flatten", "'flatten' .Flatten. is not an activation"),
+        (network(0, nn.ReLU()), "head", "'head' .Linear. is not an activation"),
         (network(2, nn.ReLU()), "phi", "the network fails on the probe"),
     ],
 )
-def test_impossible_places_are_refused(
+def test_layers_that_cannot_be_deepened_are_refused(
     model: nn.Module, after: str, reason: str
 ) -> None:
     x = probe_of(0) if not isinstance(model, Tokens) else probe_of(1)
@@ -199,13 +199,13 @@ def test_impossible_places_are_refused(
         deepen(model.double(), after, probe=x)
 
 
-def test_impossible_settings_are_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     model, x = network(2, nn.ReLU()), probe_of(2)
-    with pytest.raises(InvalidInputError, match="size 0 is none"):
+    with pytest.raises(InvalidInputError, match="kernel_size is 0; give"):
         deepen(model, "phi", probe=x, kernel_size=0)
     with pytest.raises(InvalidInputError, match="no initialization 'zero'"):
         deepen(model, "phi", probe=x, initialization="zero")  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match="one value of each channel"):
+    with pytest.raises(InvalidInputError, match="only one value per channel"):
         deepen(network(0, nn.ReLU()), "phi", probe=x[:1, :, 0, 0], batch_norm=True)
 
 
@@ -227,13 +227,13 @@ def test_numbers_shift_and_origins_follow_them() -> None:
             assert torch.equal(tensor, old[edit.origins[name].source])
 
 
-def test_names_stay_unique_and_in_order_when_it_is_done_again() -> None:
+def test_names_stay_unique_and_in_order_when_deepened_again() -> None:
     model, x = network(2, nn.ReLU(), norm=True).eval(), probe_of(2)
     edited = model
     for after in ("first", "first", "phi_deeper", "norm_deeper", "first_deeper3"):
         if after.startswith("norm"):
             with pytest.raises(
-                InvalidInputError, match="'norm_deeper' .BatchNorm2d. is no"
+                InvalidInputError, match="'norm_deeper' .BatchNorm2d. is not"
             ):
                 deepen(edited, after, probe=x)
         else:
@@ -280,7 +280,7 @@ def test_global_random_numbers_and_frozen_parameters_stay() -> None:
 @pytest.mark.parametrize(
     ("name", "after"), [("cnn2018", "relu0"), ("cnn2018", "conv1"), ("mlp", "linear0")]
 )
-def test_own_models(name: str, after: str) -> None:
+def test_models_that_are_not_sequential(name: str, after: str) -> None:
     model = build_model(name, in_channels=1, image_size=16)
     x = torch.randn(3, 1, 16, 16)
     edit = deepen(model, after, probe=x)

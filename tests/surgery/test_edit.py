@@ -10,7 +10,13 @@ from torch import nn
 
 from gradnet.core.flops import count_parameters
 from gradnet.errors import InvalidInputError
-from gradnet.surgery.edit import Certificate, Origin, certify, layer_of, unchanged
+from gradnet.surgery.edit import (
+    Certificate,
+    Origin,
+    certify,
+    identity_origins,
+    layer_of,
+)
 
 
 @st.composite
@@ -65,8 +71,8 @@ def test_entries_go_where_a_loop_puts_them(case):
     old, origin, shape = case
 
     def gathered(position):
-        place = place_of(origin, position)
-        return 0.0 if place is None else old[place]
+        index = place_of(origin, position)
+        return 0.0 if index is None else old[index]
 
     def scaled(position):
         return gathered(position) * product(origin.scale, position)
@@ -88,7 +94,7 @@ def test_gradient_factors_are_products_over_dimensions(case):
     old, origin, shape = case
     new = origin.gather(old)
     factor = origin.gradient_factor(new)
-    expected = by_loop(shape, lambda place: product(origin.gradient_scale, place))
+    expected = by_loop(shape, lambda index: product(origin.gradient_scale, index))
     assert factor.dtype == new.dtype and factor.ndim == new.ndim
     torch.testing.assert_close(factor.expand(shape), expected)
 
@@ -129,7 +135,7 @@ def test_a_certificate_says_what_was_measured():
         model[3].bias += torch.tensor([0.25, -0.5])
     model.append(nn.Identity())
     twice = torch.tensor([1.0, 0.5, 0.5])
-    kept = unchanged(before)
+    kept = identity_origins(before)
     kept["0.weight"] = Origin("0.weight", {0: torch.tensor([0, 1, 1])})
     kept["3.weight"] = Origin("3.weight", scale={1: twice})
     kept["0.bias"] = Origin("0.bias", {0: torch.tensor([0, 1, -1])})
@@ -203,7 +209,7 @@ def test_a_missing_layer_is_told_with_those_that_are_there():
         layer_of(many, "x")
 
 
-def test_a_layer_of_another_type_is_told_with_the_types_wanted():
-    message = "layer '1' is a BatchNorm1d; name one of Linear, Conv2d"
+def test_a_layer_of_another_type_is_refused_with_the_types_wanted():
+    message = "layer '1' is a BatchNorm1d; give a layer of type Linear, Conv2d"
     with pytest.raises(InvalidInputError, match=message):
         layer_of(small(), "1", (nn.Linear, nn.Conv2d))

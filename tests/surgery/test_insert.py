@@ -1,4 +1,4 @@
-"""Blocks that start as the identity go anywhere; others are told from them."""
+"""Blocks that start as the identity preserve the function; others are refused."""
 
 import copy
 
@@ -66,8 +66,8 @@ def test_identity_block_keeps_the_function_wherever_it_is(
     edit = insert_block(model, after, block, probe=x, name=name)
     assert edit.certificate.largest_difference < 1e-14
     assert_same(edit.model(x), kept(x))
-    place = int(after) + 1
-    expected = [*"0123"[:place], "grown", *"0123"[place:]] if named else [*"01234"]
+    index = int(after) + 1
+    expected = [*"0123"[:index], "grown", *"0123"[index:]] if named else [*"01234"]
     assert list(edit.model._modules) == expected
     for key, origin in edit.origins.items():
         old = kept.state_dict()[origin.source]
@@ -89,7 +89,7 @@ def test_block_takes_the_type_and_the_mode_of_the_network() -> None:
     assert insert_block(small(), "1", linear_block(4), probe=inputs()).model[2].training
 
 
-def test_block_that_is_no_identity_is_refused_unless_that_is_meant() -> None:
+def test_block_that_is_not_the_identity_is_refused_unless_exact_is_false() -> None:
     model, x = small(), inputs()
     block = Residual(nn.Linear(4, 4))
     with pytest.raises(
@@ -102,7 +102,7 @@ def test_block_that_is_no_identity_is_refused_unless_that_is_meant() -> None:
     assert edit.certificate.largest_difference > 1e-3
 
 
-def test_activation_after_the_sum_is_no_identity_on_signed_inputs() -> None:
+def test_activation_after_the_sum_is_not_the_identity_on_signed_inputs() -> None:
     model, x = small(), inputs()
     block = linear_block(4, activation=True)
     assert insert_block(model, "1", block, probe=x).certificate.preserves(1e-10)
@@ -118,14 +118,14 @@ def test_activation_after_the_sum_is_no_identity_on_signed_inputs() -> None:
         ("7", linear_block(4), None, "no layer '7'; it has: 0, 1"),
         ("", linear_block(4), None, "no layer ''"),
         ("1", linear_block(3), None, r"Residual fails on an input \(6, 4\)"),
-        ("1", nn.Linear(4, 5), None, r"Linear makes \(6, 5\) of \(6, 4\).*keep the sh"),
-        ("1", nn.LSTM(4, 4), None, r"LSTM makes no tensor of \(6, 4\)"),
-        ("1", linear_block(4), "0", "cannot be called '0'.*0, 1, 2, 3"),
-        ("1", linear_block(4), "a.b", "cannot be called 'a.b'"),
-        ("1", linear_block(4), "forward", "cannot be called 'forward'"),
+        ("1", nn.Linear(4, 5), None, r"Linear maps \(6, 4\) to \(6, 5\).*keep the sh"),
+        ("1", nn.LSTM(4, 4), None, r"LSTM maps \(6, 4\) to no tensor"),
+        ("1", linear_block(4), "0", "cannot be named '0'.*0, 1, 2, 3"),
+        ("1", linear_block(4), "a.b", "cannot be named 'a.b'"),
+        ("1", linear_block(4), "forward", "cannot be named 'forward'"),
     ],
 )
-def test_impossible_insertions_are_refused(
+def test_invalid_insertions_are_refused(
     after: str, block: nn.Module, name: str | None, reason: str
 ) -> None:
     with pytest.raises(InvalidInputError, match=reason):
@@ -161,14 +161,14 @@ class Reversed(nn.Sequential):
         return x
 
 
-def test_only_a_sequential_that_is_one_can_be_appended_to() -> None:
+def test_only_a_sequential_with_its_own_forward_can_be_appended_to() -> None:
     model, x = Reversed(nn.Linear(4, 2), nn.Linear(3, 4)).double(), inputs()
     with pytest.raises(
         InvalidInputError, match="'the network' is a Reversed.*insert_block"
     ):
         append_block(model, "", linear_block(4), probe=x)
     with pytest.raises(
-        InvalidInputError, match="'0' is a Linear; name one of Sequential"
+        InvalidInputError, match="'0' is a Linear; give a layer of type Sequential"
     ):
         append_block(model, "0", linear_block(4), probe=x)
     edit = insert_block(model, "1", linear_block(4), probe=x)
@@ -176,7 +176,7 @@ def test_only_a_sequential_that_is_one_can_be_appended_to() -> None:
     assert_same(edit.model(x), model(x))
 
 
-def test_own_models_take_blocks() -> None:
+def test_blocks_in_models_that_are_not_sequential() -> None:
     for name, after, block in (
         ("cnn2018", "pool0", convolution_block(64, norm=True)),
         ("mlp", "relu0", linear_block(64)),
@@ -215,7 +215,7 @@ def test_last_layer_alone_is_zeroed() -> None:
     assert branch[1].weight.eq(0).all() and branch[0].bias.ne(0).all()
 
 
-def test_what_zeros_do_not_silence_is_refused() -> None:
+def test_layers_that_zeros_do_not_silence_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="ReLU has no parameters"):
         zero_last_layer(nn.ReLU())
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Masked weights stay exactly zero, whatever trains them, and through files."""
+"""Masked weights stay exactly zero through training, and through files."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def is_masked(model, kept):
     return all((plain.get_parameter(n)[~mask] == 0).all() for n, mask in kept.items())
 
 
-def test_only_weights_of_linear_and_convolutional_layers_may_go():
+def test_only_weights_of_linear_and_convolutional_layers_are_prunable():
     assert prunable_weights(network()) == ["0.weight", "3.1.weight"]
     assert prunable_weights(nn.Linear(2, 2)) == ["weight"]
     with pytest.raises(InvalidInputError, match="no linear or convolutional layer"):
@@ -51,7 +51,7 @@ def test_only_weights_of_linear_and_convolutional_layers_may_go():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_no_optimizer_brings_them_back(name):
+def test_masked_weights_stay_zero_with_every_optimizer(name):
     plain = network()
     kept = halves(plain)
     model = with_masks(plain, kept)
@@ -89,7 +89,7 @@ def test_the_function_is_that_of_zeros_and_the_network_stays():
     assert all(mask.all() for mask in masks_of(plain).values())
 
 
-def test_masks_can_be_made_again_on_what_was_unmasked():
+def test_masks_can_be_removed_and_added_again():
     plain = network()
     kept = halves(plain)
     first = with_masks(plain, kept)
@@ -110,7 +110,7 @@ def test_a_state_dict_brings_the_masks_along():
     assert torch.equal(other.eval()(X), masked.eval()(X))
 
 
-def test_what_is_deleted_is_not_counted():
+def test_pruned_weights_are_not_counted():
     plain = network()
     kept = halves(plain)
     deleted = sum(int((~mask).sum()) for mask in kept.values())

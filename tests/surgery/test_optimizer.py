@@ -1,4 +1,4 @@
-"""After an edit an optimizer goes on as if the network had always been so."""
+"""After an edit the optimizer continues as if the network had always been so."""
 
 import copy
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from gradnet.surgery.optimizer import transfer_optimizer
 
 Batches = list[tuple[Tensor, Tensor]]
 Make = Callable[..., torch.optim.Optimizer]
-# Without an epsilon to speak of: a split gradient meets the same one.
+# With a negligible epsilon, since a split gradient is divided by the same one.
 KINDS: dict[str, tuple[Make, dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9, "dampening": 0.1}),
@@ -205,7 +205,7 @@ def largest_moves(second_moment: float, gradient: float, steps: int) -> float:
     return max(moves)
 
 
-def test_zero_second_moments_are_the_trap_that_the_mean_avoids() -> None:
+def test_zero_second_moments_would_give_too_large_steps() -> None:
     assert 5 < largest_moves(0.0, 1.0, 50) < 7
     assert largest_moves(1.0, 1.0, 50) < 1.1
 
@@ -245,7 +245,7 @@ def test_names_in_the_groups_are_the_new_ones() -> None:
     assert group["param_names"] == [name for name, _ in edit.model.named_parameters()]
 
 
-def test_frozen_parameters_stay_out_until_they_are_trained() -> None:
+def test_frozen_parameters_are_left_out_until_they_are_trained() -> None:
     model, data = teacher(), batches(2)
     model[0].requires_grad_(False)
     optimizer = make("adam", model[2].parameters(), lr=0.1)
@@ -260,7 +260,7 @@ def test_frozen_parameters_stay_out_until_they_are_trained() -> None:
     assert not new.state
     edit.model.requires_grad_(False)
     with pytest.raises(
-        InvalidInputError, match="nothing in the edited network requires"
+        InvalidInputError, match="no parameter of the edited network requires"
     ):
         transfer_optimizer(optimizer, edit)
 
@@ -279,14 +279,14 @@ def test_new_parameters_start_as_at_the_first_step() -> None:
     assert new.state[edit.model[0].weight]["step"] == 4
 
 
-def test_what_cannot_travel_is_refused() -> None:
+def test_unsupported_optimizers_are_refused() -> None:
     model = teacher()
     edit = deepen(model, "1", probe=batches(1)[0][0])
     with pytest.raises(
         InvalidInputError, match="Adagrad cannot.*SGD, Adam, AdamW, RMSprop"
     ):
         transfer_optimizer(torch.optim.Adagrad(model.parameters()), edit)
-    with pytest.raises(InvalidInputError, match="not of the network before the edit"):
+    with pytest.raises(InvalidInputError, match="the network before the edit lacks"):
         transfer_optimizer(torch.optim.SGD(edit.model.parameters()), edit)
 
 

@@ -1,4 +1,4 @@
-"""Origins and rebuilt layers, by hand: where the channels lie, and nowhere else."""
+"""Origins and rebuilt layers, compared with values by hand."""
 
 import torch
 from channel_cases import IMAGES, build
@@ -7,18 +7,18 @@ from torch import nn
 from gradnet.surgery.channels.groups import channel_group
 from gradnet.surgery.channels.streams import ChannelSlice
 from gradnet.surgery.edit import certify
-from gradnet.surgery.rebuild import group_origins, rebuild, spread
+from gradnet.surgery.rebuild import expand_values, group_origins, rebuild
 
 
 def test_channels_lie_at_offsets_and_repeat():
-    places = [
+    slices = [
         ChannelSlice("a", "consumer", 1, 1, 2),
         ChannelSlice("a", "consumer", 1, 6, 1),
     ]
     values = torch.tensor([5.0, 6.0, 7.0])
-    spreaded = spread(places, 2, values, 9)
-    assert spreaded.tolist() == [1, 5, 5, 6, 6, 7, 7, 1, 5, 6, 7, 1]
-    assert spread(places, 2, values, 9, rest=0).tolist()[:2] == [0, 5]
+    expanded = expand_values(slices, 2, values, 9)
+    assert expanded.tolist() == [1, 5, 5, 6, 6, 7, 7, 1, 5, 6, 7, 1]
+    assert expand_values(slices, 2, values, 9, rest=0).tolist()[:2] == [0, 5]
 
 
 def test_origins_by_hand():

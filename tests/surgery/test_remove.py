@@ -1,4 +1,4 @@
-"""Removed units are gone everywhere, and what they did not contribute to stays."""
+"""Removed units are removed everywhere; the function of the others is preserved."""
 
 import copy
 
@@ -19,17 +19,17 @@ def silenced(model, layer, units, x):
     """The same network, in which nothing reads those units."""
     model = copy.deepcopy(model)
     group = channel_group(model, layer, x)
-    for place in group.places:
-        if place.role == "consumer":
-            weight = model.get_submodule(place.layer).weight.data
+    for part in group.slices:
+        if part.role == "consumer":
+            weight = model.get_submodule(part.layer).weight.data
             for unit in units:
-                first = place.offset + unit * place.repeat
-                weight[:, first : first + place.repeat] = 0
+                first = part.offset + unit * part.repeat
+                weight[:, first : first + part.repeat] = 0
     return model
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_left_computes_as_if_nothing_read_the_removed(case):
+def test_the_rest_computes_as_with_zero_outgoing_weights(case):
     model, layer, x = build(case)
     units = [2, 0] if model.get_submodule(layer).weight.shape[0] > 2 else [0]
     quiet = silenced(model, layer, units, x)
@@ -50,7 +50,7 @@ def test_what_is_left_computes_as_if_nothing_read_the_removed(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_removing_undoes_a_pad_that_nothing_reads(case):
+def test_removing_undoes_padding_with_zero_outgoing_weights(case):
     model, layer, x = build(case)
     width = model.get_submodule(layer).weight.shape[0]
     edit = widen(model, layer, width + 3, probe=x, initialization="random-pad")
@@ -75,7 +75,7 @@ def test_any_units_of_a_linear_layer(order, count):
     assert edit.origins["1.bias"].indices[0].tolist() == kept
 
 
-def test_layers_that_mix_channels_are_followed():
+def test_layers_that_mix_channels_are_supported():
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(128, 5), nn.LayerNorm(5), nn.Linear(5, 3)
     )
@@ -89,13 +89,13 @@ def test_layers_that_mix_channels_are_followed():
     [
         ("1", [5], "no unit 5; its units are 0 to 4"),
         ("1", [0, -1], "no unit -1"),
-        ("1", [2, 3, 2], "layer '1' is named twice"),
+        ("1", [2, 3, 2], "units of layer '1' are repeated"),
         ("1", range(5), "all 5 units of layer '1'"),
         ("3", [0], "layer '3'.*the network's output"),
         ("2", [0], "layer '2' is a ReLU"),
         ("conv", [0], "no layer 'conv'"),
     ],
 )
-def test_bad_input_is_told(layer, units, match):
+def test_invalid_input_is_refused(layer, units, match):
     with pytest.raises(InvalidInputError, match=match):
         remove_units(linear(nn.ReLU()), layer, units, probe=torch.randn(*IMAGES))

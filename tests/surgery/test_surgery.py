@@ -1,4 +1,4 @@
-"""The edits of a network, one after the other, as a user makes them."""
+"""Successive edits of a network, as a user makes them."""
 
 import torch
 from torch import nn

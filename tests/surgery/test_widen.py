@@ -154,7 +154,7 @@ class Averaging(nn.Module):
 def test_dependence_on_the_number_of_units_is_detected():
     x = torch.randn(*IMAGES)
     with pytest.raises(
-        InvalidInputError, match="'conv' moves a logit by .*exact=False"
+        InvalidInputError, match="'conv' changes a logit by .*exact=False"
     ):
         widen(Averaging(), "conv", 8, probe=x)
     edit = widen(Averaging(), "conv", 8, probe=x, exact=False)
@@ -164,14 +164,14 @@ def test_dependence_on_the_number_of_units_is_detected():
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"width": 5}, "layer '1' has 5 units, and 5 are no more"),
+        ({"width": 5}, "layer '1' already has 5 units, not fewer than 5"),
         ({"width": 2}, "remove_units"),
         ({"layer": "7"}, "no layer '7'"),
         ({"layer": "2"}, "layer '2' is a ReLU"),
         ({"layer": "3"}, "layer '3'.*the network's output"),
         ({"initialization": "zero"}, "no initialization 'zero'; there are: split, r"),
-        ({"noise": -1.0}, "noise -1.0"),
-        ({"noise": 0.1, "initialization": "random-pad"}, "noise 0.1"),
+        ({"noise": -1.0}, "noise is -1.0"),
+        ({"noise": 0.1, "initialization": "random-pad"}, "noise is 0.1"),
     ],
 )
 def test_invalid_arguments_are_rejected(arguments, match):

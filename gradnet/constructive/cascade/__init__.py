@@ -1,9 +1,9 @@
 """Cascade-correlation and its family, many trials in one batch.
 
 Read ``trainer`` first, then ``settings`` and ``network``; ``output_phase`` and
-``candidate_phase`` alternate. ``candidate_pool``, ``candidates`` and ``criteria`` say
-what is tried; ``rules``, ``knowledge`` and ``recurrent`` are variants; ``pruning`` and
-``estimator`` use the result.
+``candidate_phase`` alternate. ``candidate_pool``, ``candidates`` and ``criteria``
+define the candidate units and their scores; ``rules``, ``knowledge`` and ``recurrent``
+are variants; ``pruning`` and ``estimator`` use the result.
 """
 
 from gradnet.constructive.cascade.estimator import CascadeCorrelationClassifier

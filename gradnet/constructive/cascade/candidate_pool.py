@@ -1,4 +1,4 @@
-"""A fresh pool of candidates for each trial: their weights, and what they see.
+"""A pool of candidate units for each trial: initial weights and connections.
 
 Letters: see :mod:`gradnet.constructive.cascade.candidates`.
 """
@@ -15,15 +15,15 @@ from gradnet.core.reproducibility import make_generator
 
 
 @dataclass(frozen=True)
-class Pool:
+class CandidatePool:
     """The candidates of a batch of trials, before their training.
 
     Attributes:
-        groups: one a kind.
-        weights: of each group, ``(T, C, W)``.
-        visible: the columns that each candidate sees ``(T, C, I)``, true or false, for
-            all groups together; None where all see all.
-        multipliers: of the scores ``(C,)``, for all groups together.
+        groups: one for each kind of candidate.
+        weights: initial weights of each group, ``(T, C, W)``.
+        visible: which features each candidate is connected to, bool ``(T, C, I)``, for
+            all groups together; None if all are connected to all.
+        multipliers: factors of the scores ``(C,)``, for all groups together.
     """
 
     groups: Sequence[Units]
@@ -31,20 +31,20 @@ class Pool:
     visible: Tensor | None
     multipliers: Tensor
 
-    def connected(self) -> list[Tensor | None]:
-        """Of each group, which weights there are ``(T, C, W)``; None for all."""
+    def connection_masks(self) -> list[Tensor | None]:
+        """For each group, which weights exist, bool ``(T, C, W)``; None for all."""
         if self.visible is None:
             return [None] * len(self.groups)
-        parts = self.visible.split([units.count for units in self.groups], 1)
-        pairs = zip(self.groups, parts, strict=True)
-        return [units.connections(part) for units, part in pairs]
+        by_group = self.visible.split([units.count for units in self.groups], 1)
+        pairs = zip(self.groups, by_group, strict=True)
+        return [units.connection_mask(visible) for units, visible in pairs]
 
-    def connections(self) -> list[Tensor]:
-        """How many weights there are, of each group ``(T, C)``."""
-        pairs = zip(self.connected(), self.weights, strict=True)
+    def count_connections(self) -> list[Tensor]:
+        """For each group, the number of weights of each candidate, ``(T, C)``."""
+        pairs = zip(self.connection_masks(), self.weights, strict=True)
         return [
-            (torch.ones_like(weights) if some is None else some).long().sum(2)
-            for some, weights in pairs
+            (torch.ones_like(weights) if mask is None else mask).long().sum(2)
+            for mask, weights in pairs
         ]
 
 
@@ -53,19 +53,22 @@ def make_pool(
     settings: CascadeSettings,
     seeds: Sequence[int],
     layers: Tensor,
-    columns: Tensor,
-) -> Pool:
-    """Draw a pool; each trial's is a function of its seed and the number of columns.
+    features: Tensor,
+) -> CandidatePool:
+    """Draw a pool; a trial's depends only on its seed and the number of features.
 
     Args:
-        groups: the kinds.
+        groups: the kinds of candidates.
         settings: how they are connected and initialized.
-        seeds: of the trials.
-        layers: of each column ``(T, I)``; 0 for the bias and the inputs.
-        columns: ``(T, I, N)``.
+        seeds: one for each trial.
+        layers: the layer of each feature ``(T, I)``; 0 for the bias and the inputs.
+        features: what candidates may see, ``(T, I, N)``.
+
+    Returns:
+        The pool, on the device and of the dtype of the features.
     """
     count = sum(units.count for units in groups)
-    number = columns.shape[1]
+    number = features.shape[1]
     drawn: list[list[Tensor]] = [[] for _ in groups]
     visible = _visible(groups, settings, layers)
     subsets = []
@@ -78,18 +81,18 @@ def make_pool(
         if settings.fan_in is not None:
             subsets.append(torch.rand(count, number, generator=generator))
     if settings.fan_in is not None:
-        order = torch.stack(subsets).to(columns)
+        order = torch.stack(subsets).to(features)
         if visible is not None:
             order = torch.where(visible, order, 2.0)
-        order[:, :, 0] = -1.0  # the bias is always seen
+        order[:, :, 0] = -1.0  # always connected to the bias
         chosen = order.argsort(2).argsort(2) <= settings.fan_in
         visible = chosen if visible is None else chosen & visible
-    multipliers = columns.new_ones(count)
+    multipliers = features.new_ones(count)
     if settings.connections == "siblings" and bool((layers > 0).any()):
         multipliers[~_siblings(groups)] = settings.descendant_multiplier
-    return Pool(
+    return CandidatePool(
         groups,
-        [torch.stack(weights).to(columns) for weights in drawn],
+        [torch.stack(weights).to(features) for weights in drawn],
         visible,
         multipliers,
     )
@@ -98,7 +101,7 @@ def make_pool(
 def _visible(
     groups: Sequence[Units], settings: CascadeSettings, layers: Tensor
 ) -> Tensor | None:
-    """The columns ``(T, C, I)`` that there are connections to."""
+    """Which features candidates may be connected to, bool ``(T, C, I)``."""
     count = sum(units.count for units in groups)
     if settings.connections == "cascade" or not bool((layers > 0).any()):
         return None
@@ -109,6 +112,6 @@ def _visible(
 
 
 def _siblings(groups: Sequence[Units]) -> Tensor:
-    """Which candidates join the deepest layer: the first half of each group."""
+    """Which candidates would join the deepest layer: the first half of each group."""
     halves = [torch.arange(units.count) < units.count // 2 for units in groups]
     return torch.cat(halves)

@@ -1,7 +1,8 @@
-"""Kinds of candidate units: what they compute, and the gradients of their weights.
+"""Kinds of candidate units: their activations, and the gradients of their weights.
 
-Letters: ``T`` trials, ``C`` candidates, ``I`` columns that a candidate sees (bias,
-inputs, hidden units), ``W`` weights of a candidate, ``M`` its outputs, ``N`` samples.
+Letters: ``T`` trials, ``C`` candidates, ``I`` features that a candidate sees (bias,
+inputs, hidden units), ``W`` weights of a candidate, ``M`` outputs of a candidate, ``N``
+samples.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,47 +20,47 @@ class Units(Protocol):
     """A group of candidates of one kind.
 
     Attributes:
-        count: candidates of each trial.
-        outputs: ``M`` of each.
+        count: number of candidates of each trial.
+        outputs: ``M``.
     """
 
     count: int
     outputs: int
 
-    def connections(self, visible: Tensor) -> Tensor:
-        """Which weights there are, ``(T, C, W)``, given the columns ``(T, C, I)``."""
+    def connection_mask(self, visible: Tensor) -> Tensor:
+        """Which weights exist ``(T, C, W)``, given connected features ``(T, C, I)``."""
 
     def initial_weights(
-        self, columns: int, weight_range: float, generator: torch.Generator
+        self, features: int, weight_range: float, generator: torch.Generator
     ) -> Tensor:
-        """Fresh weights ``(C, W)`` of one trial."""
+        """Initial weights ``(C, W)`` of one trial, for ``I`` features."""
 
     def forward(
-        self, weights: Tensor, columns: Tensor, members: Tensor
+        self, weights: Tensor, features: Tensor, members: Tensor
     ) -> tuple[Tensor, Pullback]:
-        """What candidates compute, and how gradients come back from it.
+        """The activations of candidates, and their vector-Jacobian product.
 
         Args:
             weights: ``(T, C, W)``.
-            columns: ``(T, I, N)``.
-            members: ``(T, C)``, the index of each candidate in its group.
+            features: ``(T, I, N)``.
+            members: the index of each candidate in its group, ``(T, C)``.
 
         Returns:
-            The values ``(T, C, M, N)``, and a function that makes of the derivatives
-            of something by them its derivatives by the weights, ``(T, C, W)``.
+            The values ``(T, C, M, N)``, and a function that maps cotangents of the
+            values to cotangents of the weights, ``(T, C, W)``.
         """
 
 
 class PlainUnits:
-    """Units of a weighted sum, with one function or several in turn.
+    """Ordinary units: an activation function of a weighted sum of the features.
 
     Args:
-        count: candidates of each trial.
-        activations: names of :data:`gradnet.models.activations.ACTIVATIONS`; candidate
-            ``c`` has number ``c`` modulo their number.
+        count: number of candidates of each trial.
+        activations: names of :data:`gradnet.models.activations.ACTIVATIONS`, assigned
+            in turn: candidate ``c`` has number ``c`` modulo their number.
 
     Raises:
-        InvalidInputError: there is no such activation.
+        InvalidInputError: an activation is unknown.
     """
 
     outputs = 1
@@ -69,31 +70,31 @@ class PlainUnits:
         for name in activations:
             activation(name)
 
-    def connections(self, visible: Tensor) -> Tensor:
+    def connection_mask(self, visible: Tensor) -> Tensor:
         """A weight for each visible column."""
         return visible
 
     def initial_weights(
-        self, columns: int, weight_range: float, generator: torch.Generator
+        self, features: int, weight_range: float, generator: torch.Generator
     ) -> Tensor:
         """Uniform in the range, ``(C, I)``."""
-        return uniform((self.count, columns), weight_range, generator)
+        return uniform((self.count, features), weight_range, generator)
 
     def forward(
-        self, weights: Tensor, columns: Tensor, members: Tensor
+        self, weights: Tensor, features: Tensor, members: Tensor
     ) -> tuple[Tensor, Pullback]:
         """See :class:`Units`."""
-        net = weights @ columns
+        net = weights @ features
         values = self.activate(net, members)
 
         def pullback(cotangents: Tensor) -> Tensor:
-            slopes = cotangents.squeeze(2) * self.derivative(net, values, members)
-            return slopes @ columns.mT
+            deltas = cotangents.squeeze(2) * self.derivative(net, values, members)
+            return deltas @ features.mT
 
         return values.unsqueeze(2), pullback
 
     def activate(self, net: Tensor, members: Tensor) -> Tensor:
-        """The function of each candidate at ``(T, C, N)``."""
+        """The activations ``(T, C, N)`` of net inputs ``(T, C, N)``."""
         if len(self.activations) == 1:
             return activation(self.activations[0]).value(net)
         values = torch.empty_like(net)
@@ -103,7 +104,7 @@ class PlainUnits:
         return values
 
     def derivative(self, net: Tensor, values: Tensor, members: Tensor) -> Tensor:
-        """The derivative of each candidate's function at ``(T, C, N)``."""
+        """The derivatives of the activation functions at net inputs ``(T, C, N)``."""
         if len(self.activations) == 1:
             return activation(self.activations[0]).derivative(net, values)
         derivatives = torch.empty_like(net)
@@ -118,6 +119,6 @@ class PlainUnits:
 def uniform(
     shape: Sequence[int], weight_range: float, generator: torch.Generator
 ) -> Tensor:
-    """Draws between minus and plus ``weight_range``."""
+    """Uniform float64 draws between minus and plus ``weight_range``."""
     draws = torch.rand(*shape, dtype=torch.float64, generator=generator)
     return (2 * draws - 1) * weight_range

@@ -1,4 +1,4 @@
-"""What candidates are trained for: correlation with the residual, or less error.
+"""Scores that candidates maximize: correlation with the residual or error reduction.
 
 Letters as in :mod:`gradnet.constructive.cascade.candidates`, and
 ``K`` outputs of the network.
@@ -13,47 +13,49 @@ from gradnet.constructive.quickprop import QuickpropWeights
 
 
 class Criterion(Protocol):
-    """Judges a group of candidates, epoch after epoch."""
+    """The score of a group of candidates, epoch by epoch."""
 
     def cotangents(self, values: Tensor) -> Tensor:
-        """Derivatives of minus the score by the values ``(T, C, M, N)``."""
+        """Gradient of minus the score with respect to the values ``(T, C, M, N)``."""
 
-    def observe(self, values: Tensor) -> Tensor:
-        """The scores ``(T, C)``; what is remembered of the epoch."""
+    def score(self, values: Tensor) -> Tensor:
+        """End an epoch: the scores ``(T, C)`` of the values ``(T, C, M, N)``."""
 
     @property
     def output_weights(self) -> Tensor:
-        """With which the candidates would be installed, ``(T, C, M, K)``."""
+        """Initial weights to the outputs if installed, ``(T, C, M, K)``."""
 
-    def keep(self, trials: Tensor) -> None:
-        """Go on with these trials only."""
+    def select(self, trials: Tensor) -> None:
+        """Drop all trials but these, given by index or mask."""
 
 
 class Covariance:
-    """The covariance with each output's residual, over its sum of squares, added up.
+    """Fahlman and Lebiere's score ``S``, divided by the sum of squared residuals.
 
-    Fahlman and Lebiere's S, which grows without bound as the residual vanishes. The
-    signs in its gradient are those of the epoch before; the score of a candidate with
-    several outputs is their mean.
+    ``S = sum_o |sum_p (V_p - mean V)(E_po - mean E_o)|`` (1990, eq. 1), with value
+    ``V_p`` of the candidate and residual ``E_po`` of output ``o`` on sample ``p``.
+    After the division it grows without bound as the residual vanishes. The signs in its
+    gradient are those of the epoch before. The score of a candidate with several
+    outputs is the mean over them.
 
     Args:
-        residual: ``(T, K, N)``; zero where an output is not judged.
-        judged: ``(K, N)``, one where it is, else zero.
+        residual: ``(T, K, N)``; zero where a target is missing.
+        mask: one where there is a target, else zero, ``(K, N)``.
     """
 
-    def __init__(self, residual: Tensor, judged: Tensor) -> None:
-        mean = residual.sum(2, keepdim=True) / judged.sum(1)[:, None].clamp(min=1)
-        self.centered = (residual - mean) * judged
+    def __init__(self, residual: Tensor, mask: Tensor) -> None:
+        mean = residual.sum(2, keepdim=True) / mask.sum(1)[:, None].clamp(min=1)
+        self.centered = (residual - mean) * mask
         self.squares = _positive(residual.square().sum((1, 2)))[:, None, None]
         self.correlations = torch.empty(0)
 
     def cotangents(self, values: Tensor) -> Tensor:
         """See :class:`Criterion`."""
         signs = self.correlations.sign().flatten(1, 2)
-        pulls = signs @ (self.centered / (-self.squares * values.shape[2]))
-        return pulls.view_as(values)
+        cotangents = signs @ (self.centered / (-self.squares * values.shape[2]))
+        return cotangents.view_as(values)
 
-    def observe(self, values: Tensor) -> Tensor:
+    def score(self, values: Tensor) -> Tensor:
         """See :class:`Criterion`."""
         products = values.flatten(1, 2) @ self.centered.mT / self.squares
         self.correlations = products.view(*values.shape[:3], -1)
@@ -64,29 +66,30 @@ class Covariance:
         """Minus the correlations of the last epoch."""
         return -self.correlations
 
-    def keep(self, trials: Tensor) -> None:
+    def select(self, trials: Tensor) -> None:
         """See :class:`Criterion`."""
         self.centered, self.squares = self.centered[trials], self.squares[trials]
         self.correlations = self.correlations[trials]
 
 
 class ErrorReduction:
-    """The part of the squared residual that a candidate takes away by learned weights.
+    """Fahlman's Cascade-2: the fraction of the squared residual that is removed.
 
-    Fahlman's Cascade-2. The weights start where the first epoch's least squares for
-    each output have them.
+    Each candidate has weights to the outputs, which are trained with it, and subtracts
+    its weighted values from the residual. These weights start at the least-squares
+    solution for each output by itself in the first epoch.
 
     Args:
-        residual: ``(T, K, N)``; zero where an output is not judged.
-        judged: ``(K, N)``, one where it is, else zero.
-        rate: of the weights, over the number of samples.
-        growth: of quickprop.
+        residual: ``(T, K, N)``; zero where a target is missing.
+        mask: one where there is a target, else zero, ``(K, N)``.
+        rate: learning rate of these weights, divided by the number of samples.
+        growth: maximum growth factor of quickprop.
     """
 
     def __init__(
-        self, residual: Tensor, judged: Tensor, rate: float, growth: float
+        self, residual: Tensor, mask: Tensor, rate: float, growth: float
     ) -> None:
-        self.residual, self.judged = residual, judged
+        self.residual, self.mask = residual, mask
         self.rate, self.growth = rate, growth
         self.squares = _positive(residual.square().sum((1, 2)))[:, None]
         self.weights: QuickpropWeights | None = None
@@ -94,14 +97,14 @@ class ErrorReduction:
     def cotangents(self, values: Tensor) -> Tensor:
         """See :class:`Criterion`."""
         assert self.weights is not None
-        pulls = self.weights.values @ self._remaining(values)
-        return -2 * pulls / self.squares[..., None, None]
+        cotangents = self.weights.values @ self._remaining(values)
+        return -2 * cotangents / self.squares[..., None, None]
 
-    def observe(self, values: Tensor) -> Tensor:
+    def score(self, values: Tensor) -> Tensor:
         """See :class:`Criterion`."""
         if self.weights is None:
             products = values @ self.residual.unsqueeze(1).mT
-            squares = values.square() @ self.judged.T
+            squares = values.square() @ self.mask.T
             start = products / _positive(squares) / values.shape[2]
             self.weights = QuickpropWeights.start(start)
         remaining = self._remaining(values)
@@ -110,23 +113,23 @@ class ErrorReduction:
 
     @property
     def output_weights(self) -> Tensor:
-        """Minus what was learned."""
+        """Minus the trained weights."""
         assert self.weights is not None
         return -self.weights.values
 
-    def keep(self, trials: Tensor) -> None:
+    def select(self, trials: Tensor) -> None:
         """See :class:`Criterion`."""
         assert self.weights is not None
         self.residual, self.squares = self.residual[trials], self.squares[trials]
-        self.weights.keep(trials)
+        self.weights.select(trials)
 
     def _remaining(self, values: Tensor) -> Tensor:
-        """The residual without what each candidate takes away, ``(T, C, K, N)``."""
+        """The residual that each candidate leaves, ``(T, C, K, N)``."""
         assert self.weights is not None
-        taken = self.weights.values.mT @ values
-        return self.residual.unsqueeze(1) - taken * self.judged
+        removed = self.weights.values.mT @ values
+        return self.residual.unsqueeze(1) - removed * self.mask
 
 
 def _positive(squares: Tensor) -> Tensor:
-    """Sums to divide by; of a residual of zero nothing can be had."""
+    """Sums of squares to divide by; a residual of zero gives a score of zero."""
     return squares.clamp(min=torch.finfo(squares.dtype).tiny)

@@ -16,6 +16,7 @@ from gradnet.constructive.cascade.network import CascadeNetwork
 from gradnet.constructive.cascade.pruning import prune, to_module
 from gradnet.constructive.cascade.settings import CascadeSettings
 from gradnet.constructive.cascade.trainer import cascade_correlation
+from gradnet.core.nested_parameters import nested_parameters, replace_nested
 from gradnet.core.reproducibility import resolve_device
 from gradnet.errors import InvalidInputError
 
@@ -28,11 +29,12 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
     Args:
         settings: see
             :class:`~gradnet.constructive.cascade.settings.CascadeSettings`; None for
-            the defaults.
+            the defaults. Its fields are parameters too: ``settings__max_units``,
+            ``settings__candidates__rate``, and so on.
         validation_fraction: fraction of the training data held out for early stopping;
             0 grows until all samples are learned or ``settings.max_units`` is reached.
-        patience: stop after this many units without fewer validation errors; the
-            network with the fewest is kept.
+        patience: early stopping after this many units in a row without fewer validation
+            errors; the network with the fewest errors is kept.
         prune_fraction: fraction of the weights that Optimal Brain Damage deletes in
             each round, followed by retraining, as long as validation errors do not
             increase; 0 does not prune.
@@ -76,6 +78,42 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         self.device = device
         self.random_state = random_state
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters by name.
+
+        Args:
+            deep: include the fields of the settings, as ``settings__max_units`` and
+                ``settings__candidates__rate``.
+
+        Returns:
+            Parameter name -> value.
+        """
+        found: dict[str, Any] = super().get_params(deep=False)
+        if not deep:
+            return found
+        settings = CascadeSettings() if self.settings is None else self.settings
+        return found | nested_parameters("settings", settings)
+
+    def set_params(self, **params: Any) -> "CascadeCorrelationClassifier":
+        """Set parameters by the names that :meth:`get_params` returns.
+
+        Args:
+            **params: parameter name -> new value. ``settings`` is set before its
+                fields, whatever the order.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: a parameter is unknown or out of range.
+        """
+        nested = {k: v for k, v in params.items() if k.startswith("settings__")}
+        super().set_params(**{k: v for k, v in params.items() if k not in nested})
+        if nested:
+            changes = {k.removeprefix("settings__"): v for k, v in nested.items()}
+            self.settings = replace_nested(self._settings(), changes)
+        return self
+
     def fit(self, X: ArrayLike, y: ArrayLike) -> "CascadeCorrelationClassifier":
         """Grow a network.
 
@@ -83,17 +121,22 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             X: ``(N, D)``.
             y: ``(N,)``, labels of any type.
 
+        Returns:
+            The fitted estimator itself.
+
         Raises:
-            InvalidInputError: there is only one class, outputs are linear, or
+            InvalidInputError: there is only one class, a parameter is out of range,
+                there are too few samples to hold some out, outputs are linear, or
                 ``prune_fraction`` is set without ``validation_fraction``.
         """
         rows, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
-        settings = self._checked_settings()
+        settings = self._settings()
+        self._check_parameters(settings)
         self.classes_, encoded = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InvalidInputError("all samples are of one class; give two classes")
-        train, held_out = self._parts(encoded)
+        train, held_out = self._split(encoded)
         self.mean_ = rows[train].mean(0)
         deviation = rows[train].std(0)
         self.scale_ = np.where(deviation > 0, deviation, 1.0)
@@ -138,8 +181,15 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
-    def _checked_settings(self) -> CascadeSettings:
-        settings = self.settings or CascadeSettings()
+    def _settings(self) -> CascadeSettings:
+        settings = CascadeSettings() if self.settings is None else self.settings
+        if not isinstance(settings, CascadeSettings):
+            raise InvalidInputError(
+                f"settings is a {type(settings).__name__}; give CascadeSettings or None"
+            )
+        return settings
+
+    def _check_parameters(self, settings: CascadeSettings) -> None:
         if settings.output != "sigmoid":
             raise InvalidInputError(
                 "a classifier has sigmoid outputs; set output='sigmoid'"
@@ -148,24 +198,30 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             raise InvalidInputError(
                 f"prune_fraction is {self.prune_fraction}; give one from 0 to below 1"
             )
+        if not 0 <= self.validation_fraction < 1:
+            raise InvalidInputError(
+                f"validation_fraction is {self.validation_fraction}; give one from 0 "
+                "to below 1"
+            )
+        if self.patience < 1:
+            raise InvalidInputError(f"patience is {self.patience}; it must be >= 1")
         if self.prune_fraction and not self.validation_fraction:
             raise InvalidInputError(
                 "held-out samples say when to stop pruning; give validation_fraction"
             )
-        return settings
 
     def _prune(
         self, inputs: Tensor, targets: Tensor, errors: Callable[[nn.Module], float]
     ) -> None:
         """Delete weights while validation errors do not increase."""
         with torch.no_grad():
-            fewest = errors(self.module_)
+            initial_error = errors(self.module_)
             self.module_ = prune(
                 self.module_,
                 inputs,
                 targets,
                 self.prune_fraction,
-                lambda module: errors(module) <= fewest,
+                lambda module: errors(module) <= initial_error,
             )
 
     def _outputs(self, X: ArrayLike) -> Tensor:
@@ -190,16 +246,22 @@ class CascadeCorrelationClassifier(ClassifierMixin, BaseEstimator):
             return (outputs[:, 0] > 0).long()
         return outputs.argmax(1)
 
-    def _parts(self, encoded: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _split(self, encoded: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Indices of training and held-out samples, stratified where possible."""
-        everything = np.arange(len(encoded))
+        indices = np.arange(len(encoded))
         if not self.validation_fraction:
-            return torch.from_numpy(everything), torch.empty(0, dtype=torch.long)
-        is_rare = np.bincount(encoded).min() < 2
-        train, held_out = train_test_split(
-            everything,
-            test_size=self.validation_fraction,
-            random_state=self.random_state,
-            stratify=None if is_rare else encoded,
-        )
+            return torch.from_numpy(indices), torch.empty(0, dtype=torch.long)
+        has_singleton = np.bincount(encoded).min() < 2
+        try:
+            train, held_out = train_test_split(
+                indices,
+                test_size=self.validation_fraction,
+                random_state=self.random_state,
+                stratify=None if has_singleton else encoded,
+            )
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{len(encoded)} samples cannot be split with validation_fraction "
+                f"{self.validation_fraction}: {error}"
+            ) from None
         return torch.from_numpy(train), torch.from_numpy(held_out)

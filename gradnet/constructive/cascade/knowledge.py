@@ -2,7 +2,7 @@
 
 T. R. Shultz and F. Rivest, Knowledge-based cascade-correlation, Connection Science
 13(1), 2001. Candidates are trained networks (sources): the source is frozen, and only
-the weights from the columns to its inputs are learned. Any module can be a source.
+the weights from the features to its inputs are trained. Any module can be a source.
 Unlike in the paper, the score is not divided by the number of the network's outputs;
 this factor is the same for all candidates.
 
@@ -21,13 +21,13 @@ from gradnet.models.activations import activation
 
 
 class KnowledgeUnits:
-    """Candidates whose hidden value is the output of a trained network, the source.
+    """Candidates whose activation is the output of a trained network, the source.
 
     Args:
         source: maps ``(N, J)`` to ``(N, M)``, each sample independently. It is put into
             evaluation mode and frozen.
         inputs: ``J``.
-        count: candidates of each trial.
+        count: number of candidates of each trial.
         direct: initialize the first candidate so that it passes the network's inputs to
             the source; then ``J`` must be ``D``.
         dtype: of the source.
@@ -58,54 +58,54 @@ class KnowledgeUnits:
                 ) from None
         if found.ndim != 2 or len(found) != 2:
             raise InvalidInputError(
-                f"the source makes {tuple(found.shape)} of (2, {inputs}); a candidate "
-                "must make (N, M) of (N, J)"
+                f"the source maps (2, {inputs}) to {tuple(found.shape)}; it must map "
+                "(N, J) to (N, M)"
             )
         self.outputs = found.shape[1]
 
-    def connections(self, visible: Tensor) -> Tensor:
-        """A weight for each visible column and input of the source."""
+    def connection_mask(self, visible: Tensor) -> Tensor:
+        """A weight for each connected feature and input of the source."""
         return visible.repeat(1, 1, self.inputs)
 
     def initial_weights(
-        self, columns: int, weight_range: float, generator: torch.Generator
+        self, features: int, weight_range: float, generator: torch.Generator
     ) -> Tensor:
         """Uniform in the range, ``(C, J I)``; 0 and 1 for the direct candidate.
 
         Raises:
-            InvalidInputError: ``direct`` is set and the source has another number
-                of inputs than the network.
+            InvalidInputError: ``direct`` is set, and the source has more inputs than
+                the network.
         """
-        draws = uniform((self.count, self.inputs * columns), weight_range, generator)
+        draws = uniform((self.count, self.inputs * features), weight_range, generator)
         if self.direct:
-            if columns < 1 + self.inputs:
+            if features < 1 + self.inputs:
                 raise InvalidInputError(
-                    f"a source of {self.inputs} inputs cannot take a network's "
-                    f"{columns - 1} directly; leave out direct=True"
+                    f"the source has {self.inputs} inputs, the network only "
+                    f"{features - 1}; leave out direct=True"
                 )
             draws[0] = (
-                torch.eye(self.inputs, columns + 1, dtype=draws.dtype)[:, :columns]
+                torch.eye(self.inputs, features + 1, dtype=draws.dtype)[:, :features]
                 .roll(1, 1)
                 .flatten()
             )
         return draws
 
     def forward(
-        self, weights: Tensor, columns: Tensor, members: Tensor
+        self, weights: Tensor, features: Tensor, members: Tensor
     ) -> tuple[Tensor, Pullback]:
         """See :class:`~gradnet.constructive.cascade.candidates.Units`."""
         trials, count, _ = weights.shape
         rows = weights.view(trials, count * self.inputs, -1)
-        nets = (rows @ columns).view(trials, count, self.inputs, -1)
+        nets = (rows @ features).view(trials, count, self.inputs, -1)
         nets = nets.detach().requires_grad_(True)
         with torch.enable_grad():
             outputs = self.source(nets.movedim(2, 3).reshape(-1, self.inputs))
             values = outputs.view(trials, count, -1, self.outputs).movedim(3, 2)
 
         def pullback(cotangents: Tensor) -> Tensor:
-            (slopes,) = torch.autograd.grad(values, nets, cotangents)
-            flat = slopes.reshape(trials, count * self.inputs, -1)
-            return (flat @ columns.mT).view(trials, count, -1)
+            (deltas,) = torch.autograd.grad(values, nets, cotangents)
+            flat = deltas.reshape(trials, count * self.inputs, -1)
+            return (flat @ features.mT).view(trials, count, -1)
 
         return values.detach().contiguous(), pullback
 
@@ -122,7 +122,7 @@ class UnitSource(nn.Module):
         self.name = name
 
     def forward(self, net: Tensor) -> Tensor:
-        """The function, with the derivative that plain candidates use."""
+        """The activations, with the derivative that :class:`PlainUnits` uses."""
         return _Value.apply(net, self.name)
 
 

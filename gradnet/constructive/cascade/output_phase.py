@@ -1,4 +1,4 @@
-"""The training of a cascade's output weights, for a batch of trials at once.
+"""The training of the output weights, for a batch of trials at once.
 
 Letters as in :mod:`gradnet.constructive.cascade.candidates`, and
 ``K`` outputs of the network.
@@ -13,59 +13,72 @@ from gradnet.constructive.cascade.settings import CascadeSettings, PhaseSettings
 from gradnet.constructive.quickprop import QuickpropWeights
 from gradnet.models.activations import activation
 
-# Trials that are through are dropped from the batch when they are so large a part.
-WORTH_DROPPING = 0.15
+# The batch is shrunk when at least this fraction of its trials has ended.
+SHRINK_FRACTION = 0.15
 
 
 class Patience:
-    """Notices, for each trial, when a number has stopped changing.
+    """Detects, for each trial, when a value has stopped changing.
 
     Args:
-        settings: ``patience`` epochs without a change by more than the part ``change``
-            of the last significant value are too many.
+        settings: a trial has stalled after ``patience`` epochs without a relative
+            change of more than ``change`` since the last significant value.
     """
 
     def __init__(self, settings: PhaseSettings) -> None:
         self.change, self.patience = settings.change, settings.patience
         self.reference: Tensor | None = None
 
-    def is_worn_out(self, numbers: Tensor) -> Tensor:
-        """Take the next number of each trial ``(T,)``."""
+    def update(self, values: Tensor) -> Tensor:
+        """Take the next value of each trial ``(T,)``.
+
+        Returns:
+            Which trials have stalled, bool ``(T,)``.
+        """
         if self.reference is None:
-            self.reference = numbers
-            self.waited = torch.zeros_like(numbers, dtype=torch.long)
-            return torch.zeros_like(numbers, dtype=torch.bool)
-        moved = (numbers - self.reference).abs() > self.change * self.reference.abs()
-        self.reference = torch.where(moved, numbers, self.reference)
+            self.reference = values
+            self.waited = torch.zeros_like(values, dtype=torch.long)
+            return torch.zeros_like(values, dtype=torch.bool)
+        moved = (values - self.reference).abs() > self.change * self.reference.abs()
+        self.reference = torch.where(moved, values, self.reference)
         self.waited = torch.where(moved, 0, self.waited + 1)
         return self.waited >= self.patience
 
-    def keep(self, trials: Tensor) -> None:
-        """Go on with these trials only."""
+    def select(self, trials: Tensor) -> None:
+        """Drop all trials but these, given by index or mask."""
         assert self.reference is not None
         self.reference, self.waited = self.reference[trials], self.waited[trials]
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What the outputs should be.
+class Objective:
+    """The targets, and how outputs are computed and compared with them.
 
     Attributes:
-        targets: ``(K, N)``; zero where there is none.
-        judged: ``(K, N)``, one where there is a target, else zero.
-        settings: how outputs are computed and judged.
+        targets: ``(K, N)``; zero where a target is missing.
+        mask: one where there is a target, else zero, ``(K, N)``.
+        settings: of the whole training.
     """
 
     targets: Tensor
-    judged: Tensor
+    mask: Tensor
     settings: CascadeSettings
 
-    def compare(self, weights: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """What outputs are off by, and the residual, both ``(T, K, N)``."""
+    def residuals(self, weights: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Output errors, and the residuals that candidates are trained on.
+
+        Args:
+            weights: of the outputs, ``(T, K, I)``.
+            features: ``(T, I, N)``.
+
+        Returns:
+            Outputs minus targets, and the same multiplied by the derivative of the
+            outputs' activation function; both ``(T, K, N)``, zero without a target.
+        """
         function = activation(self.settings.output)
-        net = weights @ columns
+        net = weights @ features
         outputs = function.value(net)
-        differences = (outputs - self.targets) * self.judged
+        differences = (outputs - self.targets) * self.mask
         if self.settings.output == "linear":
             return differences, differences
         slopes = function.derivative(net, outputs) + self.settings.sigmoid_offset
@@ -78,9 +91,10 @@ class OutputPhase:
 
     Attributes:
         weights: ``(T, K, I)``.
-        solved: ``(T,)``.
-        epochs: ``(T,)``.
-        errors: sums of squares ``(T, epochs)``, NaN after a trial's end.
+        solved: whether all outputs are close enough to their targets, bool ``(T,)``.
+        epochs: number of epochs, ``(T,)``.
+        errors: sum of squared errors of each epoch, ``(T, epochs)``; NaN after a trial
+            has ended.
     """
 
     weights: Tensor
@@ -89,48 +103,55 @@ class OutputPhase:
     errors: Tensor
 
 
-def train_outputs(weights: Tensor, columns: Tensor, goal: Goal) -> OutputPhase:
-    """Train all weights of the outputs.
+def train_outputs(
+    weights: Tensor, features: Tensor, objective: Objective
+) -> OutputPhase:
+    """Train the output weights of each trial until it is solved or has stalled.
 
     Args:
-        weights: to start from, ``(T, K, I)``.
-        columns: ``(T, I, N)``.
-        goal: what for.
+        weights: initial weights, ``(T, K, I)``.
+        features: ``(T, I, N)``.
+        objective: the targets and settings.
+
+    Returns:
+        The trained weights.
     """
-    settings = goal.settings.outputs
+    settings = objective.settings.outputs
     trials = torch.arange(len(weights), device=weights.device)
-    rate = settings.rate / columns.shape[2]
+    rate = settings.rate / features.shape[2]
     state, patience = QuickpropWeights.start(weights), Patience(settings)
     running = torch.ones_like(trials, dtype=torch.bool)
     final = weights.clone()
     solved, epochs = torch.zeros_like(running), torch.zeros_like(trials)
     errors = weights.new_full((len(weights), settings.epochs), torch.nan)
     for epoch in range(settings.epochs):
-        differences, residual = goal.compare(state.values, columns)
+        differences, residual = objective.residuals(state.values, features)
         squares = differences.square().sum((1, 2))
         errors[trials[running], epoch] = squares[running]
-        wins = (differences.abs() < goal.settings.threshold).all(2).all(1)
-        before = state.values
-        state.descend(residual @ columns.mT, rate, settings.growth, settings.decay)
-        ends = wins | patience.is_worn_out(squares) | (epoch == settings.epochs - 1)
+        is_solved = (differences.abs() < objective.settings.threshold).all(2).all(1)
+        previous = state.values
+        state.descend(residual @ features.mT, rate, settings.growth, settings.decay)
+        ends = is_solved | patience.update(squares) | (epoch == settings.epochs - 1)
         if not (ends := ends & running).any():
             continue
-        ended, won = trials[ends], wins[ends]
+        ended, won = trials[ends], is_solved[ends]
         solved[ended], epochs[ended] = won, torch.where(won, epoch, epoch + 1)
-        # A solution is kept as it was judged, before the step.
-        final[ended] = torch.where(won[:, None, None], before[ends], state.values[ends])
+        # The weights of a solution are those before the step.
+        final[ended] = torch.where(
+            won[:, None, None], previous[ends], state.values[ends]
+        )
         running = running & ~ends
-        if is_worth_dropping(running):
-            for part in (state, patience):
-                part.keep(running)
-            trials, columns = trials[running], columns[running]
+        if should_shrink(running):
+            state.select(running)
+            patience.select(running)
+            trials, features = trials[running], features[running]
             running = running[running]
         if not len(trials):
             break
     return OutputPhase(final, solved, epochs, errors[:, : epoch + 1])
 
 
-def is_worth_dropping(running: Tensor) -> bool:
-    """Whether so many trials are through that the batch should shrink."""
-    left = int(running.sum())
-    return left == 0 or left <= (1 - WORTH_DROPPING) * len(running)
+def should_shrink(running: Tensor) -> bool:
+    """Whether enough trials have ended to shrink the batch."""
+    count = int(running.sum())
+    return count == 0 or count <= (1 - SHRINK_FRACTION) * len(running)

@@ -1,8 +1,8 @@
-"""Optimal Brain Damage (LeCun, Denker and Solla 1990) of a cascade: delete, retrain.
+"""Optimal Brain Damage (LeCun, Denker and Solla 1990) for cascade networks.
 
-A unit's weights are trained while it is a candidate; in the final network some of them
-are redundant. Unlike in the paper, saliencies use the exact Gauss-Newton diagonal, and
-held-out errors decide when to stop.
+A unit's weights are trained only while it is a candidate, so that some of them are
+redundant in the final network. Unlike in the paper, saliencies use the exact
+Gauss-Newton diagonal, and held-out errors decide when to stop.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,8 +30,8 @@ class CascadeModule(nn.Module):
     Args:
         inputs: ``D``.
         outputs: ``K``.
-        activations: of the hidden units, by name, in their order.
-        output: activation of the outputs.
+        activations: names of the hidden units' activation functions, in order.
+        output: name of the outputs' activation function.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ def to_module(network: CascadeNetwork, trial: int = 0) -> CascadeModule:
     """One trial's network as a module, with copied weights.
 
     Args:
-        network: of plain units.
-        trial: its index.
+        network: with hidden units of the kind ``PlainUnits`` only.
+        trial: index of the trial.
 
     Returns:
         The module, in evaluation mode.
@@ -68,10 +68,10 @@ def to_module(network: CascadeNetwork, trial: int = 0) -> CascadeModule:
     """
     kinds, names, rows = [], [], []
     for kind in network.groups:
-        if type(kind) is not PlainUnits:  # recurrent units are plain ones, and more
+        if type(kind) is not PlainUnits:  # not a subclass, as recurrent units are
             raise InvalidInputError(
-                f"{type(kind).__name__} are more than weighted sums; only networks of "
-                "plain units become modules"
+                f"the network has {type(kind).__name__}; only networks of PlainUnits "
+                "can be converted to a module"
             )
         kinds.append(kind)
     for unit in network.units[: int(network.hidden[trial])]:
@@ -80,10 +80,10 @@ def to_module(network: CascadeNetwork, trial: int = 0) -> CascadeModule:
         names.append(kind.activations[int(unit.member[trial]) % len(kind.activations)])
         rows.append(unit.weights[group][trial])
     outputs = network.output_weights()[trial]
-    columns = outputs.shape[1] - 1 - len(network.units)
-    outputs = outputs[:, : 1 + columns + len(names)]
+    features = outputs.shape[1] - 1 - len(network.units)
+    outputs = outputs[:, : 1 + features + len(names)]
     with isolated_randomness():
-        module = CascadeModule(columns, len(outputs), names, network.output)
+        module = CascadeModule(features, len(outputs), names, network.output)
     module.to(outputs)
     for layer, row in zip(module.units, rows, strict=True):
         _load(layer, row[None])
@@ -92,7 +92,7 @@ def to_module(network: CascadeNetwork, trial: int = 0) -> CascadeModule:
 
 
 def _load(layer: nn.Module, weights: Tensor) -> None:
-    """Weights ``(H, 1 + I)``, the biases first."""
+    """Set a linear layer to weights ``(H, 1 + I)``, the biases first."""
     layer.load_state_dict({"bias": weights[:, 0], "weight": weights[:, 1:]})
 
 
@@ -101,20 +101,21 @@ def prune(
     inputs: Tensor,
     targets: Tensor,
     fraction: float,
-    is_good: Callable[[nn.Module], bool],
+    is_acceptable: Callable[[nn.Module], bool],
     patience: int = 5,
 ) -> nn.Module:
-    """Delete the weights of least saliency and retrain the others, round by round.
+    """Delete the weights of lowest saliency and retrain the others, round by round.
 
-    Saliencies are those of the exact Gauss-Newton diagonal of the squared error. All
-    remaining weights are trained, those of hidden units included.
+    The saliency of weight ``u`` is ``h u^2 / 2``, with ``h`` from the exact
+    Gauss-Newton diagonal of the squared error. All remaining weights are
+    retrained, including those of hidden units.
 
     Args:
         module: in evaluation mode; not modified.
         inputs: ``(N, D)``.
         targets: ``(N, K)``.
         fraction: of the remaining weights, deleted in each round; at least one weight.
-        is_good: called with the network after each round; whether to accept it.
+        is_acceptable: called with the network after each round; whether to accept it.
         patience: stop after this many consecutive rounds that were not accepted. A
             round whose retraining diverges also stops.
 
@@ -129,30 +130,30 @@ def prune(
         raise InvalidInputError(f"the fraction to prune is {fraction}; give 0 < it < 1")
     if targets.isnan().any():
         raise InvalidInputError(
-            "targets are NaN; prune on samples that have all of them"
+            "targets are NaN; prune on samples without missing targets"
         )
-    # Weights that a unit never had (limited fan-in) count as deleted.
+    # Connections that never existed (limited fan-in) count as deleted.
     kept = {n: module.get_parameter(n) != 0 for n in masks_of(module)}
-    good, waited = module, 0
-    while waited < patience and (left := sum(int(m.sum()) for m in kept.values())):
+    accepted, waited = module, 0
+    while waited < patience and (remaining := sum(int(m.sum()) for m in kept.values())):
         scores = weight_saliencies(
             module, gauss_newton_diagonal(module, inputs, "squared_error")
         )
-        kept = prune_lowest(scores, kept, max(fraction, 1 / left))
+        kept = prune_lowest(scores, kept, max(fraction, 1 / remaining))
         masked = with_masks(module, kept)
         _retrain(masked, inputs, targets)
         module = without_masks(masked)
         if not all(weight.isfinite().all() for weight in module.parameters()):
             break
-        if is_good(module):
-            good, waited = module, 0
+        if is_acceptable(module):
+            accepted, waited = module, 0
         else:
             waited += 1
-    return good
+    return accepted
 
 
 def _retrain(module: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    """Towards the next minimum of the squared error, on all samples at once."""
+    """A few steps of L-BFGS on the squared error of all samples."""
     optimizer = torch.optim.LBFGS(
         module.parameters(), max_iter=RETRAINING_STEPS, line_search_fn="strong_wolfe"
     )

@@ -1,11 +1,12 @@
-"""Recurrent cascade-correlation (Fahlman 1991): hidden units that also see themselves.
+"""Recurrent cascade-correlation (Fahlman 1991): hidden units with a self-connection.
 
-A unit's value at the step before comes back by one weight more. Fahlman carries the
-derivatives forward in time; here they go backward, to the same gradient for less work.
+S. E. Fahlman, The recurrent cascade-correlation architecture, NIPS 3, 1991. A unit also
+sees its own value at the previous step. The paper propagates derivatives forward in
+time; here they are propagated backward, which gives the same gradient for less work.
 
-Letters as in :mod:`gradnet.constructive.cascade.candidates`, and
-``S`` sequences of ``L`` steps, whose
-``N = S L`` samples stand sequence after sequence; ``K`` outputs, ``D`` inputs.
+Letters as in :mod:`gradnet.constructive.cascade.candidates`, and ``S`` sequences of
+``L`` steps, whose ``N = S L`` samples are ordered sequence by sequence; ``K`` outputs,
+``D`` inputs.
 """
 
 from collections.abc import Sequence
@@ -22,11 +23,11 @@ from gradnet.errors import InvalidInputError
 
 
 class RecurrentUnits(PlainUnits):
-    """Units whose last weight is of their own value at the step before.
+    """Units whose last weight is that of their own value at the previous step.
 
     Args:
-        count: candidates of each trial.
-        steps: ``L``; before the first a unit's value is 0.
+        count: number of candidates of each trial.
+        steps: ``L``; before the first step a unit's value is 0.
         activations: see :class:`~gradnet.constructive.cascade.candidates.PlainUnits`.
     """
 
@@ -36,44 +37,44 @@ class RecurrentUnits(PlainUnits):
         super().__init__(count, activations)
         self.steps = steps
 
-    def connections(self, visible: Tensor) -> Tensor:
-        """A weight for each visible column, and the unit's own."""
+    def connection_mask(self, visible: Tensor) -> Tensor:
+        """A weight for each connected feature, and the self-connection."""
         return torch.cat([visible, torch.ones_like(visible[..., :1])], 2)
 
     def initial_weights(
-        self, columns: int, weight_range: float, generator: torch.Generator
+        self, features: int, weight_range: float, generator: torch.Generator
     ) -> Tensor:
         """Uniform in the range, ``(C, I + 1)``."""
-        return uniform((self.count, columns + 1), weight_range, generator)
+        return uniform((self.count, features + 1), weight_range, generator)
 
     def forward(
-        self, weights: Tensor, columns: Tensor, members: Tensor
+        self, weights: Tensor, features: Tensor, members: Tensor
     ) -> tuple[Tensor, Pullback]:
         """See :class:`~gradnet.constructive.cascade.candidates.Units`."""
         trials, count, _ = weights.shape
-        own = weights[..., -1:]
-        outside = weights[..., :-1] @ columns
-        by_step = outside.view(trials, count, -1, self.steps).unbind(3)
+        self_weight = weights[..., -1:]
+        external = weights[..., :-1] @ features
+        external_by_step = external.view(trials, count, -1, self.steps).unbind(3)
         nets, values = [], []
-        value = torch.zeros_like(by_step[0])
-        for step in by_step:
-            nets.append(step + own * value)
+        value = torch.zeros_like(external_by_step[0])
+        for step in external_by_step:
+            nets.append(step + self_weight * value)
             value = self.activate(nets[-1], members)
             values.append(value)
 
         def pullback(cotangents: Tensor) -> Tensor:
-            pulls = cotangents.view(trials, count, -1, self.steps).unbind(3)
-            slope = torch.zeros_like(value)
-            slopes: list[Tensor] = []
-            own_slope = torch.zeros_like(own)
+            by_step = cotangents.view(trials, count, -1, self.steps).unbind(3)
+            delta = torch.zeros_like(value)  # of the net input
+            deltas: list[Tensor] = []
+            self_gradient = torch.zeros_like(self_weight)
             for step in reversed(range(self.steps)):
                 derivative = self.derivative(nets[step], values[step], members)
-                slope = (pulls[step] + own * slope) * derivative
-                slopes.insert(0, slope)
+                delta = (by_step[step] + self_weight * delta) * derivative
+                deltas.insert(0, delta)
                 if step:
-                    own_slope += (slope * values[step - 1]).sum(2, keepdim=True)
-            outside_slopes = torch.stack(slopes, 3).flatten(2) @ columns.mT
-            return torch.cat([outside_slopes, own_slope], 2)
+                    self_gradient += (delta * values[step - 1]).sum(2, keepdim=True)
+            gradient = torch.stack(deltas, 3).flatten(2) @ features.mT
+            return torch.cat([gradient, self_gradient], 2)
 
         return torch.stack(values, 3).view(trials, count, 1, -1), pullback
 
@@ -91,9 +92,12 @@ def recurrent_cascade(
         inputs: ``(S, L, D)``; shorter sequences are padded at their end.
         targets: ``(S, L, K)``, as for
             :func:`~gradnet.constructive.cascade.trainer.cascade_correlation`; NaN where
-            an output is not judged, as in the padding.
-        settings: how it grows.
-        seeds: of the trials.
+            a target is missing, as in the padding.
+        settings: how the networks grow; None for the defaults.
+        seeds: one for each trial.
+
+    Returns:
+        The networks; :func:`recurrent_outputs` applies them to other sequences.
 
     Raises:
         InvalidInputError: the shapes of the sequences do not match.
@@ -117,16 +121,26 @@ def recurrent_cascade(
 def recurrent_outputs(
     network: CascadeNetwork, inputs: Tensor, units: int | None = None
 ) -> Tensor:
-    """The outputs of every trial for sequences of any length, ``(T, S, L, K)``.
+    """The outputs of every trial for sequences of any length.
 
     Args:
-        network: that :func:`recurrent_cascade` grew.
+        network: of :func:`recurrent_cascade`.
         inputs: ``(S, L, D)``.
-        units: hidden units at most; None for all.
+        units: maximum number of hidden units; None for all.
+
+    Returns:
+        ``(T, S, L, K)``.
+
+    Raises:
+        InvalidInputError: the network is not recurrent.
     """
-    (group,) = network.groups
-    assert isinstance(group, RecurrentUnits)
+    group = network.groups[0]
+    if len(network.groups) != 1 or not isinstance(group, RecurrentUnits):
+        raise InvalidInputError(
+            "the network has other units than RecurrentUnits; give one of "
+            "recurrent_cascade, or call the network itself"
+        )
     steps = inputs.shape[1]
-    same = RecurrentUnits(group.count, steps, group.activations)
-    outputs = replace(network, groups=[same])(inputs.flatten(0, 1), units)
+    units_of_length = RecurrentUnits(group.count, steps, group.activations)
+    outputs = replace(network, groups=[units_of_length])(inputs.flatten(0, 1), units)
     return outputs.unflatten(1, (-1, steps))

@@ -1,7 +1,8 @@
-"""Rules compiled to networks, which cascade-correlation may then recruit.
+"""Rules compiled to networks, as candidates for cascade-correlation.
 
-Rule-based cascade-correlation (Thivierge, Dandurand and Shultz 2004): each rule becomes
-a steep sigmoid unit, used as a source of
+J.-P. Thivierge, F. Dandurand and T. R. Shultz, Transferring domain rules in a
+constructive network: introducing RBCC, IJCNN 2004. Each rule becomes a steep sigmoid
+unit, used as a source of
 :class:`gradnet.constructive.cascade.knowledge.KnowledgeUnits`. The encoding of rules is
 not the paper's, and its pruning step is not included.
 """
@@ -109,10 +110,10 @@ class RuleNetwork(nn.Module):
 
 
 def threshold_weights(rule: NOfM, steepness: float) -> tuple[Tensor, float]:
-    """The unit of a rule over antecedents of 0 and 1.
+    """The weights and the bias of a rule's unit, for antecedents of 0 and 1.
 
     Args:
-        rule: of its antecedents only the number and the negations matter.
+        rule: ``n`` of ``M`` antecedents, of which any may be negated.
         steepness: magnitude of every weight.
 
     Returns:

@@ -68,7 +68,7 @@ class CascadeSettings:
         connections: cascade; flat (units see inputs only); or siblings (half of the
             pool joins the deepest layer, the other half opens a new one).
         descendant_multiplier: multiplies the scores of that other half.
-        fan_in: columns besides the bias that a candidate sees, drawn again for each;
+        fan_in: features besides the bias that a candidate sees, drawn again for each;
             None for all.
     """
 

@@ -2,8 +2,8 @@
 
 After S. E. Fahlman and C. Lebiere, The cascade-correlation learning architecture, NIPS
 2, 1990. Unlike in the paper, the head is trained on mini-batches with cross-entropy and
-candidates with Adam, and several units may be added at once, side by side, each chosen
-by its correlation with the residual that the ones before it leave.
+candidates with Adam, and several units may be added at once in one layer, each chosen
+by its correlation with the residual that the units chosen before it do not explain.
 """
 
 import copy
@@ -25,7 +25,7 @@ from gradnet.models import shape_arguments
 from gradnet.models.activations import activation
 from gradnet.models.cascade import Cascade, CascadeLayer
 from gradnet.models.cnn import initialize_lecun_normal
-from gradnet.surgery.edit import Edit, Origin, certify, unchanged
+from gradnet.surgery.edit import Edit, Origin, certify, identity_origins
 from gradnet.surgery.masks import has_masks
 from gradnet.training.loop import TrainingSettings
 
@@ -85,7 +85,7 @@ class CascadeCorrelation(GrowthMethod):
 
     @property
     def edits(self) -> int:
-        """One a round."""
+        """One per round."""
         return self.rounds
 
     def initial_model(
@@ -103,10 +103,10 @@ class CascadeCorrelation(GrowthMethod):
     def begin_with(
         self, start: nn.Module, input_shape: tuple[int, int, int], num_classes: int
     ) -> nn.Module:
-        """A copy of a cascade, whatever units it has.
+        """A copy of a cascade with any units.
 
         Raises:
-            InvalidInputError: it is not a Cascade, or some of its weights are deleted.
+            InvalidInputError: it is not a Cascade, or it is pruned.
         """
         if not isinstance(start, Cascade) or has_masks(start):
             raise InvalidInputError(
@@ -117,16 +117,17 @@ class CascadeCorrelation(GrowthMethod):
         return copy.deepcopy(start)
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
-        """Add the best of a pool; untrained ones where nothing may be learned."""
+        """Add the best units of a pool of candidates, trained if there are samples."""
         if not isinstance(model, Cascade):
             raise InvalidInputError(
-                "cascade-correlation grows a Cascade of gradnet.models"
+                f"cascade-correlation cannot grow a {type(model).__name__}; give a "
+                "Cascade of gradnet.models"
             )
         like = model.head.weight
-        columns, flops = model.head.in_features, 0.0
+        inputs, flops = model.head.in_features, 0.0
         with isolated_randomness():
             torch.manual_seed(context.torch_seed)
-            candidates = CascadeLayer(columns, self.pool, self.activation)
+            candidates = CascadeLayer(inputs, self.pool, self.activation)
             initialize_lecun_normal(candidates)
         candidates.to(like)
         best = torch.arange(self.units)
@@ -135,15 +136,15 @@ class CascadeCorrelation(GrowthMethod):
             self._train(candidates, model, context.samples, context.generator())
             best, correlations = self._choose(candidates, model, context.samples)
             weights = -self.weight_multiplier * correlations
-            flops = self._flops(model, columns, context)
-        layer = CascadeLayer(columns, self.units, self.activation).to(like)
+            flops = self._flops(model, inputs, context)
+        layer = CascadeLayer(inputs, self.units, self.activation).to(like)
         layer.linear.load_state_dict(
             {k: v[best] for k, v in candidates.linear.state_dict().items()}
         )
         return replace(_install(model, layer, weights, context.probe), flops=flops)
 
     def freeze(self, model: nn.Module, stage: int) -> None:
-        """Only the head trains."""
+        """Freeze everything but the head."""
         model.requires_grad_(False)
         model.get_submodule("head").requires_grad_(True)
 
@@ -154,16 +155,16 @@ class CascadeCorrelation(GrowthMethod):
         samples: Samples,
         generator: torch.Generator,
     ) -> None:
-        """Let candidates correlate with the residuals of batches."""
+        """Train candidates to correlate with the residuals, on batches."""
         optimizer = torch.optim.Adam(candidates.parameters(), lr=self.candidate_rate)
         for _ in range(self.candidate_steps):
             indices = torch.randint(
                 len(samples.train), (self.candidate_batch,), generator=generator
             )
-            columns, residual = _residuals(model, samples, samples.train[indices])
+            features, residual = _residuals(model, samples, samples.train[indices])
             residual = residual - residual.mean(0)
             with torch.enable_grad():
-                values = candidates.units(columns)
+                values = candidates.units(features)
                 covariances = values.T @ residual / residual.square().sum()
                 loss = -covariances.abs().sum()
             optimizer.zero_grad()
@@ -176,29 +177,29 @@ class CascadeCorrelation(GrowthMethod):
         """The units to install ``(H,)``, and their correlations ``(K, H)``."""
         found = []
         with torch.no_grad():
-            for columns, residual in _chunks(model, samples):
-                found.append((candidates.units(columns), residual))
+            for features, residual in _chunks(model, samples):
+                found.append((candidates.units(features), residual))
         values, residuals = (torch.cat(parts) for parts in zip(*found, strict=True))
         residuals = residuals - residuals.mean(0)
         correlations = residuals.T @ values / residuals.square().sum()
         best = choose_units(values - values.mean(0), residuals, self.units)
         return best, correlations[:, best]
 
-    def _flops(self, model: Cascade, columns: int, context: EditContext) -> float:
-        """What training and judging the candidates took."""
+    def _flops(self, model: Cascade, inputs: int, context: EditContext) -> float:
+        """FLOPs of training the candidates and of scoring them."""
         assert context.samples is not None
         trained = self.candidate_steps * self.candidate_batch
-        judged = len(context.samples.train)
-        # The gradient of their weights takes as many as their values.
-        once = 2 * columns * self.pool
-        through = forward_flops(model, context.probe) * (trained + judged)
-        return through + once * (2 * trained + judged)
+        scored = len(context.samples.train)
+        # The gradient of the candidates' weights takes as many FLOPs as their values.
+        once = 2 * inputs * self.pool
+        forward = forward_flops(model, context.probe) * (trained + scored)
+        return forward + once * (2 * trained + scored)
 
 
 def _install(
     model: Cascade, layer: CascadeLayer, weights: Tensor, probe: Tensor
 ) -> Edit:
-    """The network with the layer before its head, which gives it these weights."""
+    """Insert a layer of units before the head, with these weights to the logits."""
     old, added = model.head, weights.shape[1]
     grown = copy.deepcopy(model)
     del grown.head
@@ -209,37 +210,42 @@ def _install(
     )
     grown.add_module("head", head)
     index = torch.cat([torch.arange(old.in_features), torch.full((added,), -1)])
-    origins = unchanged(model) | {"head.weight": Origin("head.weight", {1: index})}
+    origins = identity_origins(model) | {
+        "head.weight": Origin("head.weight", {1: index})
+    }
     return certify(model, grown.train(model.training), origins, probe)
 
 
 def _residuals(
     model: Cascade, samples: Samples, indices: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What the head sees of some images ``(N, I)``, and its residuals ``(N, K)``."""
+    """The head's inputs ``(N, I)`` for some images, and the residuals ``(N, K)``."""
     device = samples.images.device
     images = samples.images[indices.to(device)]
     labels = samples.labels[indices.to(device)]
     with torch.no_grad():
-        columns = samples.augmentation.evaluate(images).to(model.head.weight)
-        columns = children_between(model, 0, len(model) - 1)(columns)
-        probabilities = model.head(columns).softmax(1)
-    return columns, probabilities - functional.one_hot(labels, probabilities.shape[1])
+        features = samples.augmentation.evaluate(images).to(model.head.weight)
+        features = children_between(model, 0, len(model) - 1)(features)
+        probabilities = model.head(features).softmax(1)
+    return features, probabilities - functional.one_hot(labels, probabilities.shape[1])
 
 
 def _chunks(model: Cascade, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same of all training images, chunk after chunk."""
+    """Inputs of the head and residuals of all training images, in chunks."""
     for indices in samples.train.split(CHUNK):
         yield _residuals(model, samples, indices)
 
 
 def choose_units(values: Tensor, residuals: Tensor, count: int) -> Tensor:
-    """The best candidates, each for what the ones before it left unexplained.
+    """The best candidates, each for the residual that those chosen before leave.
+
+    After each choice, values and residuals are projected onto the orthogonal complement
+    of the chosen candidate's values (as in orthogonal matching pursuit).
 
     Args:
-        values: of the candidates, with mean zero ``(N, C)``.
+        values: activations of the candidates, with mean zero, ``(N, C)``.
         residuals: with mean zero, ``(N, K)``.
-        count: of candidates to choose.
+        count: how many candidates to choose.
 
     Returns:
         Their indices ``(count,)``, best first.

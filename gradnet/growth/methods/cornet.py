@@ -72,7 +72,7 @@ class Cornet(GrowthMethod):
 
     @property
     def edits(self) -> int:
-        """One per block.
+        """One for each block.
 
         Raises:
             InvalidInputError: ``initial_blocks`` or ``final_blocks`` is out of range.
@@ -115,7 +115,7 @@ class Cornet(GrowthMethod):
         return certify(model, grown.train(model.training), origins, context.probe)
 
     def freeze(self, model: nn.Module, stage: int) -> None:
-        """Freeze all before the trained blocks; nothing in the first stage."""
+        """Freeze all layers before the trained blocks; nothing in the first stage."""
         model.requires_grad_(True)
         if self.trained_blocks is None or stage == 0:
             return
@@ -130,11 +130,11 @@ class Cornet(GrowthMethod):
             model.get_submodule(name).requires_grad_(False)
 
     def _head_origins(self, old: nn.Linear, new: nn.Module) -> dict[str, Origin]:
-        """Of a head that is kept: new channels, where they come last, get columns."""
+        """Origins of a kept head; new channels, which come last, get new columns."""
         assert isinstance(new, nn.Linear)
         added = new.in_features - old.in_features
         if added and self.style == "published":
-            return {}  # channels at other indices: no weight has a successor
+            return {}  # flattened channels have other indices: no weight is kept
         index = torch.cat([torch.arange(old.in_features), torch.full((added,), -1)])
         weight = Origin("head.weight", {1: index} if added else {})
         return {"head.weight": weight, "head.bias": Origin("head.bias")}

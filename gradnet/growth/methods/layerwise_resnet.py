@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gradnet.core.reproducibility import isolated_randomness
-from gradnet.growth.method import EditContext, GrowthMethod, Schedule, places
+from gradnet.growth.method import EditContext, GrowthMethod, Schedule, insertion_order
 from gradnet.models import shape_arguments
 from gradnet.models.resnet import PRESERVING, PreactivationBlock, ResNet
 from gradnet.surgery.edit import Edit
@@ -59,13 +59,13 @@ class LayerwiseResNet(GrowthMethod):
 
     @property
     def carries_optimizer(self) -> bool:
-        """True: old weights and their momentum are kept in every variant."""
+        """True: old weights are kept in every variant, and so is their momentum."""
         return True
 
     @property
     def edits(self) -> int:
-        """One per block."""
-        return len(places(self.initial_stages, self.stages))
+        """One for each inserted block."""
+        return len(insertion_order(self.initial_stages, self.stages))
 
     def initial_model(
         self, input_shape: tuple[int, int, int], num_classes: int
@@ -80,10 +80,10 @@ class LayerwiseResNet(GrowthMethod):
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Insert a block at the end of a stage."""
-        order = places(self.initial_stages, self.stages)
+        order = insertion_order(self.initial_stages, self.stages)
         stage = order[context.stage - 1]
         blocks = [name for name, _ in model.named_children() if _is_block(name)]
-        # Of the blocks that are there, the last of this stage.
+        # The last existing block of this stage.
         earlier = order[: context.stage - 1]
         present = [
             self.initial_stages[s] + earlier.count(s)
@@ -106,7 +106,7 @@ class LayerwiseResNet(GrowthMethod):
         )
 
     def freeze(self, model: nn.Module, stage: int) -> None:
-        """Freeze what ``trains`` leaves out; nothing in the first stage."""
+        """Freeze all but the blocks of ``trains``; nothing in the first stage."""
         model.requires_grad_(True)
         if self.trains == "all" or stage == 0:
             return

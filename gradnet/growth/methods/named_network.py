@@ -1,4 +1,4 @@
-"""Base class of methods that start from a registered or a user's network."""
+"""Base class of methods that start from a registered or the user's own network."""
 
 import copy
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class NamedNetwork(GrowthMethod):
     def initial_model(
         self, input_shape: tuple[int, int, int], num_classes: int
     ) -> nn.Module:
-        """The network; of our own ones the arguments follow from the images."""
+        """The network; a registered one gets its shape arguments from the images."""
         arguments = dict(self.model_args)
         if self.model in MODELS:
             arguments |= shape_arguments(input_shape, num_classes)
@@ -43,24 +43,26 @@ class NamedNetwork(GrowthMethod):
     def begin_with(
         self, start: nn.Module, input_shape: tuple[int, int, int], num_classes: int
     ) -> nn.Module:
-        """A copy of any network, instead of the registered one.
+        """A copy of the given network, of any type.
 
         Raises:
-            InvalidInputError: its weights are masked, or a checkpoint is given, too.
+            InvalidInputError: the network is pruned and the method would not keep
+                pruned weights at zero, or ``checkpoint`` is set too.
         """
         if self.checkpoint is not None:
             raise InvalidInputError(
-                "a checkpoint and a grown network to start from are given; give one"
+                "both a checkpoint and a grown network to start from are given; give "
+                "one of them"
             )
         if has_masks(start) and not self.takes_masks:
             raise InvalidInputError(
-                "weights of the network to start from are deleted, and "
-                f"{type(self).__name__} would bring some back; start from the network "
-                "before it was pruned"
+                "the network to start from is pruned, and "
+                f"{type(self).__name__} would not keep pruned weights at zero; start "
+                "from the network before it was pruned"
             )
         return copy.deepcopy(start)
 
     @property
     def takes_masks(self) -> bool:
-        """Whether deleted weights of a network to start from stay deleted."""
+        """Whether pruned weights of a network to start from stay zero."""
         return False

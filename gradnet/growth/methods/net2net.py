@@ -12,13 +12,13 @@ from typing import Literal
 
 from torch import nn
 
-from gradnet.growth.method import EditContext, GrowthMethod, places
+from gradnet.growth.method import EditContext, GrowthMethod, insertion_order
 from gradnet.growth.methods.named_network import NamedNetwork
 from gradnet.models import shape_arguments
 from gradnet.models.convnet import ConvNet
 from gradnet.surgery.composition import compose
 from gradnet.surgery.deepen import deepen
-from gradnet.surgery.edit import Edit, certify, unchanged
+from gradnet.surgery.edit import Edit, certify, identity_origins
 from gradnet.surgery.widen import widen
 from gradnet.training.loop import TrainingSettings
 
@@ -41,7 +41,7 @@ class Net2Net(GrowthMethod):
 
     @property
     def carries_optimizer(self) -> bool:
-        """Old weights go on in every form, and with them their momentum."""
+        """True: old weights are kept in every variant, and so is their momentum."""
         return True
 
     def training_at(self, stage: int) -> TrainingSettings:
@@ -73,24 +73,24 @@ class Net2Wider(Net2Net, NamedNetwork):
 
     @property
     def preserves_function(self) -> bool:
-        """Unless units are fresh or copies noisy."""
+        """With ``split`` and without noise."""
         return self.initialization == "split" and not self.noise
 
     @property
     def edits(self) -> int:
-        """One: all named layers at once; none where nothing would change."""
+        """One, for all named layers at once; none if nothing would change."""
         return 0 if not self.wider and self.student_rate == 1 else 1
 
     @property
     def takes_masks(self) -> bool:
-        """They do where nothing is widened."""
+        """Only if no layer is widened."""
         return not self.wider
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Widen all named layers at once."""
         if not self.wider:
             copied = copy.deepcopy(model)
-            return certify(model, copied, unchanged(model), context.probe)
+            return certify(model, copied, identity_origins(model), context.probe)
         generator, probe = context.generator(), context.probe
         edits: list[Edit] = []
         for layer, width in self.wider.items():
@@ -134,24 +134,24 @@ class Net2Deeper(Net2Net):
 
     @property
     def preserves_function(self) -> bool:
-        """With identities, for BatchNorm on statistics that are kept."""
+        """With identity layers, in evaluation mode."""
         return self.initialization == "identity"
 
     @property
     def edits(self) -> int:
-        """One a layer."""
-        return len(places(self.initial_depths, self.depths))
+        """One for each new layer."""
+        return len(insertion_order(self.initial_depths, self.depths))
 
     def initial_model(
         self, input_shape: tuple[int, int, int], num_classes: int
     ) -> nn.Module:
-        """The teacher."""
+        """The teacher network."""
         shape = shape_arguments(input_shape, num_classes)
         return ConvNet(**shape, width=self.width, depths=self.initial_depths)
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
         """Add a layer after the last activation of a stage."""
-        stage = places(self.initial_depths, self.depths)[context.stage - 1]
+        stage = insertion_order(self.initial_depths, self.depths)[context.stage - 1]
         names = [name for name, _ in model.named_children()]
         is_last = stage == len(self.depths) - 1
         pooling = names.index("pool" if is_last else f"pool{stage}")

@@ -25,7 +25,7 @@ from gradnet.surgery.widen import widen
 from gradnet.training.loop import TrainingSettings
 
 DECISION_SAMPLES = 1000
-# Of buffers of the network, before the name of a parameter: its newest entries.
+# Prefix of the names of buffers that mark the newest entries of a parameter.
 NEWEST = "newest_entries_of_"
 
 
@@ -105,27 +105,27 @@ class NodeCreation(NamedNetwork):
 
     def is_due(self, history: GrowthHistory) -> bool:
         """The paper's rule on the training loss between evaluations."""
-        # The first record of a stage is that of the edit: nothing was trained yet.
+        # The first record of a stage is just after the edit, before any training.
         stage = [r for r in history.records if r["stage"] == history.stage]
         losses = [record["train_loss"] for record in stage[1:]]
         before = history.records[: -len(stage)]
-        if before and before[-1]["train_loss"]:  # 0 where nothing was trained yet
+        if before and before[-1]["train_loss"]:  # 0 before any training
             losses.insert(0, before[-1]["train_loss"])  # at the last addition
         if history.stage >= self.edits or len(losses) <= self.window:
             return False
         return losses[-1 - self.window] - losses[-1] < self.threshold * losses[0]
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
-        """Add units to one of the layers, which the edit records as its choice."""
+        """Add units to one of the layers, which is recorded as the edit's choice."""
         if context.choice is not None:
             return self._with_units(model, context.choice, context)
         if self.place != "largest-gradient" or len(self.layers) == 1:
-            return self._with_units(model, self._next(context), context)
+            return self._with_units(model, self._next_layer(context), context)
         edits = {
             layer: self._with_units(model, layer, context) for layer in self.layers
         }
         x, y = _batch(context)
-        for edit in edits.values():  # whatever was frozen before
+        for edit in edits.values():  # some may have been frozen
             edit.model.requires_grad_(True)
         sizes = {layer: _new_gradient(edit, x, y) for layer, edit in edits.items()}
         chosen = edits[max(sizes, key=lambda layer: sizes[layer])]
@@ -133,7 +133,7 @@ class NodeCreation(NamedNetwork):
         return replace(chosen, flops=spent)
 
     def freeze(self, model: nn.Module, stage: int) -> None:
-        """In the frozen form, the newest units and the outputs train; else all does."""
+        """If ``frozen``, freeze all but the newest units and the output layer."""
         model.requires_grad_(True)
         if not self.frozen or stage == 0:
             return
@@ -141,7 +141,7 @@ class NodeCreation(NamedNetwork):
         *_, outputs = (m for m in model.modules() if isinstance(m, nn.Linear))
         kept = {id(parameter) for parameter in outputs.parameters()}
         for name, parameter in model.named_parameters():
-            mask = newest.get(_newest(name))
+            mask = newest.get(_buffer_name(name))
             if id(parameter) in kept:
                 continue
             if mask is None:
@@ -149,7 +149,7 @@ class NodeCreation(NamedNetwork):
             else:
                 parameter.register_hook(mask.mul)
 
-    def _next(self, context: EditContext) -> str:
+    def _next_layer(self, context: EditContext) -> str:
         number = context.stage - 1
         if self.place == "random":
             generator = make_generator("place", context.seed, context.stage)
@@ -161,8 +161,8 @@ class NodeCreation(NamedNetwork):
         old = dict(model.named_modules()).get(layer)
         if not isinstance(getattr(old, "weight", None), Tensor):
             raise InvalidInputError(
-                f"no layer {layer!r} with a weight in {type(model).__name__}; name "
-                "hidden layers of it as layers"
+                f"{type(model).__name__} has no layer {layer!r} with a weight; set "
+                "layers to names of its hidden layers"
             )
         assert old is not None
         edit = widen(
@@ -175,9 +175,9 @@ class NodeCreation(NamedNetwork):
         )
         with torch.no_grad():
             for name, (weight, is_new, dimension) in _new_entries(edit).items():
-                reach = self.weight_range * model.get_parameter(name).abs().mean()
+                bound = self.weight_range * model.get_parameter(name).abs().mean()
                 drawn = torch.rand(weight.shape, generator=generator).to(weight)
-                fresh = (2 * drawn - 1) * reach
+                fresh = (2 * drawn - 1) * bound
                 outgoing = dimension == 1
                 fresh = (
                     torch.zeros_like(fresh) if outgoing and self.preserving else fresh
@@ -190,7 +190,7 @@ class NodeCreation(NamedNetwork):
 
 
 def _new_entries(edit: Edit) -> dict[str, tuple[Tensor, Tensor, int]]:
-    """Parameters with fresh entries: where those are, and along which dimension."""
+    """Parameter name -> (the parameter, a mask of its new entries, their dimension)."""
     found: dict[str, tuple[Tensor, Tensor, int]] = {}
     for name, parameter in edit.model.named_parameters():
         for dimension, index in edit.origins[name].indices.items():
@@ -202,27 +202,28 @@ def _new_entries(edit: Edit) -> dict[str, tuple[Tensor, Tensor, int]]:
     return found
 
 
-def _newest(name: str) -> str:
-    """The name of a buffer for a parameter; it may have no dots."""
+def _buffer_name(name: str) -> str:
+    """The name of the buffer for a parameter; names of buffers cannot contain dots."""
     return NEWEST + name.replace(".", "-")
 
 
 def _mark_newest(edit: Edit) -> None:
-    """Note in the network, but not in its state, which entries are the newest."""
+    """Mark the newest entries in buffers that are not part of the state_dict."""
     model = edit.model
     for name, _ in list(model.named_buffers(recurse=False)):
         if name.startswith(NEWEST):
             delattr(model, name)
     for name, (weight, is_new, _) in _new_entries(edit).items():
         mask = is_new.expand_as(weight).to(weight)
-        model.register_buffer(_newest(name), mask, persistent=False)
+        model.register_buffer(_buffer_name(name), mask, persistent=False)
 
 
 def _batch(context: EditContext) -> tuple[Tensor, Tensor]:
-    """Training images and labels that a choice is made by."""
+    """Random training images and labels, to choose a layer by."""
     if context.samples is None:
         raise InvalidInputError(
-            "the layer to grow is chosen by gradients on samples; give some"
+            "place is largest-gradient, which needs training samples; set the samples "
+            "of the edit's context"
         )
     samples = context.samples
     generator = make_generator("choice", context.seed, context.stage)
@@ -234,7 +235,7 @@ def _batch(context: EditContext) -> tuple[Tensor, Tensor]:
 
 
 def _new_gradient(edit: Edit, x: Tensor, y: Tensor) -> float:
-    """The length of the loss gradient along all fresh entries."""
+    """The norm of the loss gradient with respect to all new entries."""
     edit.model.zero_grad()
     functional.cross_entropy(edit.model(x), y).backward()
     total = 0.0

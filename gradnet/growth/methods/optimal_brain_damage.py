@@ -91,7 +91,7 @@ class Pruning(NamedNetwork):
 
     @property
     def edits(self) -> int:
-        """One a round."""
+        """One per round."""
         return self.rounds
 
     @property
@@ -100,19 +100,19 @@ class Pruning(NamedNetwork):
         return True
 
     def training_at(self, stage: int) -> TrainingSettings:
-        """The settings, with the rate of retraining after the first stage."""
+        """The settings, with the retraining rate after the first stage."""
         if stage == 0:
             return self.training
         rate = self.training.learning_rate * self.retraining_rate
         return replace(self.training, learning_rate=rate)
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
-        """Delete weights, which then stay zero.
+        """Prune weights, which then stay zero.
 
-        The certificate counts only the parameters that are not deleted.
+        The certificate counts only the parameters that are not pruned.
 
         Raises:
-            InvalidInputError: there are no samples to learn from.
+            InvalidInputError: the context has no samples.
         """
         plain, kept = without_masks(model).eval(), masks_of(model)
         pruned_to = [(plain, kept)]
@@ -136,28 +136,35 @@ class Pruning(NamedNetwork):
     def prune(
         self, model: nn.Module, kept: Mapping[str, Tensor], context: EditContext
     ) -> tuple[nn.Module, dict[str, Tensor]]:
-        """Choose what to delete.
+        """Choose the weights to prune.
 
         Args:
-            model: in evaluation mode, without masks; may be changed.
-            kept: weight name -> what is not deleted yet, bool ``(*shape)``.
+            model: in evaluation mode, without masks; may be modified.
+            kept: weight name -> which entries remain, bool ``(*shape)``.
             context: of the edit.
 
         Returns:
-            The network, whose weights may be others, and what is kept then.
+            The network, whose weights may have been adjusted, and which entries remain
+            afterwards.
         """
 
-    def learned_from(self, context: EditContext) -> tuple[Tensor, Tensor]:
-        """Images ``(N, channels, h, w)`` and labels ``(N,)``, drawn for this edit.
+    def curvature_samples_of(self, context: EditContext) -> tuple[Tensor, Tensor]:
+        """Training samples for the second derivatives, drawn for this edit.
+
+        Args:
+            context: of the edit.
+
+        Returns:
+            Images ``(N, channels, h, w)`` and labels ``(N,)``.
 
         Raises:
-            InvalidInputError: there are none.
+            InvalidInputError: the context has no samples.
         """
         samples = context.samples
         if samples is None:
             raise InvalidInputError(
-                "second derivatives are those of the error on training images, and "
-                "there are none here; give the edit's context its samples"
+                "second derivatives are computed on training images, and there are "
+                "none; set the samples of the edit's context"
             )
         order = torch.randperm(len(samples.train), generator=context.generator())
         chosen = samples.train[order[: self.curvature_samples]]
@@ -194,11 +201,11 @@ class OptimalBrainDamage(Pruning):
         return not self.units
 
     def edit(self, model: nn.Module, context: EditContext) -> Edit:
-        """Delete weights, which then stay zero, or remove units.
+        """Prune weights, which then stay zero, or remove units.
 
         Raises:
-            InvalidInputError: there are no samples to learn from, or the units of a
-                layer cannot be removed.
+            InvalidInputError: the context has no samples, or the units of a layer
+                cannot be removed.
         """
         if self.units:
             return self._remove_units(model, context)
@@ -207,37 +214,46 @@ class OptimalBrainDamage(Pruning):
     def prune(
         self, model: nn.Module, kept: Mapping[str, Tensor], context: EditContext
     ) -> tuple[nn.Module, dict[str, Tensor]]:
-        """Delete the weights of the lowest scores."""
+        """Prune the weights of the lowest scores."""
         scores = self.scores(model, context)
         return model, prune_lowest(scores, kept, self.fraction, self.ranking)
 
     def scores(self, model: nn.Module, context: EditContext) -> dict[str, Tensor]:
-        """Weight name -> score ``(*shape)`` by the criterion.
+        """The scores of all prunable weights by the criterion.
+
+        Args:
+            model: in evaluation mode, without masks.
+            context: of the edit.
+
+        Returns:
+            Weight name -> ``(*shape)``.
 
         Raises:
-            InvalidInputError: there are no samples to learn from.
+            InvalidInputError: the context has no samples.
         """
         if self.criterion == "random":
             return random_scores(model, context.generator())
         if self.criterion == "magnitude":
             return magnitude_scores(model)
-        x, y = self.learned_from(context)
+        x, y = self.curvature_samples_of(context)
         return weight_saliencies(model, curvature_diagonal(model, x, y, self.curvature))
 
     def _remove_units(self, model: nn.Module, context: EditContext) -> Edit:
         plain, probe = copy.deepcopy(model).eval(), context.probe
-        # Any units will do where the weights are loaded afterwards.
+        # In a replay any units serve, since the weights are loaded afterwards.
         found = [magnitude_scores(plain)]
         flops = 0.0
         if not context.is_replayed:
             flops = count_flops(lambda: found.append(self.scores(plain, context)))
         weights = found[-1]
-        # All are scored before any is removed: then the scores fit no more.
+        # All layers are scored first: after a removal, scores do not match the shapes.
         scores = {n: unit_scores(plain, n, weights, probe) for n in self.units}
         edits: list[Edit] = []
-        for name, of_units in scores.items():
-            many = math.floor(self.fraction * len(of_units) + 1e-9)
-            count = min(max(many, 1), len(of_units) - 1)
-            now = edits[-1].model if edits else model
-            edits.append(remove_weakest_units(now, name, of_units, count, probe))
+        for name, layer_scores in scores.items():
+            count = math.floor(self.fraction * len(layer_scores) + 1e-9)
+            count = min(max(count, 1), len(layer_scores) - 1)
+            current = edits[-1].model if edits else model
+            edits.append(
+                remove_weakest_units(current, name, layer_scores, count, probe)
+            )
         return replace(compose(edits, probe), flops=flops)

@@ -1,4 +1,4 @@
-"""Optimal Brain Surgeon: delete a weight and adjust all others to compensate.
+"""Optimal Brain Surgeon: prune a weight and adjust all others to compensate.
 
 B. Hassibi and D. G. Stork, Second order derivatives for network pruning: Optimal Brain
 Surgeon, NIPS 5, 1992. With the inverse ``I`` of the full Hessian, deleting weight ``q``
@@ -22,23 +22,23 @@ from gradnet.growth.method import EditContext
 from gradnet.growth.methods.optimal_brain_damage import Pruning
 
 MAX_WEIGHTS = 5000
-BLOCK = 128  # vectors that are taken in at once
+BLOCK = 128  # vectors per step of the recursion
 
 
 def inverse_by_recursion(
     rows: Iterable[Tensor], samples: int, damping: float
 ) -> Tensor:
-    """The inverse of a sum of outer products, built up from the inverse of ``damping``.
+    """The inverse of a damped mean of outer products, by rank-``n`` updates.
 
     The published recursion, ``I - I X X^T I / (N + X^T I X)`` for each vector ``X``,
-    but for several vectors at once (Woodbury), which is the same.
+    starting from ``1 / damping`` times the identity; here for several vectors at once
+    (Woodbury identity), with the same result.
 
     Args:
-        rows: parts ``(n, P)``, see
-            :func:`gradnet.curvature.diagonal.gauss_newton_rows`; with a row each
-            the recursion is as published.
-        samples: ``N``, which the sum of the outer products is divided by.
-        damping: added to the diagonal of that; 1e-8 to 1e-4 as published.
+        rows: chunks ``(n, P)`` of vectors, see
+            :func:`gradnet.curvature.diagonal.gauss_newton_rows`.
+        samples: ``N``, by which the sum of the outer products is divided.
+        damping: added to the diagonal of the mean; 1e-8 to 1e-4 in the paper.
 
     Returns:
         ``(P, P)``, float64.
@@ -47,24 +47,24 @@ def inverse_by_recursion(
         InvalidInputError: there are no rows, or too many weights.
     """
     inverse: Tensor | None = None
-    for vectors in (block for part in rows for block in part.split(BLOCK)):
+    for vectors in (block for chunk in rows for block in chunk.split(BLOCK)):
         if inverse is None:
             size = vectors.shape[1]
             check_num_weights(size)
             inverse = torch.eye(size, dtype=torch.float64, device=vectors.device)
             inverse /= damping
         vectors = vectors.double()
-        through = vectors @ inverse
-        inner = through @ vectors.T
+        projected = vectors @ inverse
+        inner = projected @ vectors.T
         inner.diagonal().add_(samples)
-        inverse -= through.T @ torch.linalg.solve(inner, through)
+        inverse -= projected.T @ torch.linalg.solve(inner, projected)
     if inverse is None:
-        raise InvalidInputError("no samples were given; the inverse Hessian needs some")
+        raise InvalidInputError("the inverse Hessian needs samples, and there are none")
     return (inverse + inverse.T) / 2
 
 
 def inverse_directly(matrix: Tensor, damping: float) -> Tensor:
-    """The inverse of a matrix with ``damping`` on its diagonal.
+    """The inverse of a matrix with ``damping`` added to its diagonal, by Cholesky.
 
     Args:
         matrix: symmetric ``(P, P)``.
@@ -74,7 +74,7 @@ def inverse_directly(matrix: Tensor, damping: float) -> Tensor:
         ``(P, P)``, float64.
 
     Raises:
-        InvalidInputError: it has directions of negative curvature, or too many weights.
+        InvalidInputError: it is not positive definite, or there are too many weights.
     """
     check_num_weights(len(matrix))
     damped = matrix.double().clone()
@@ -82,27 +82,33 @@ def inverse_directly(matrix: Tensor, damping: float) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex((damped + damped.T) / 2)
     if failed:
         raise InvalidInputError(
-            f"the Hessian with damping {damping:g} is not positive definite: train on "
-            "to a minimum, raise the damping, or use the curvature gauss_newton"
+            f"the Hessian with damping {damping:g} is not positive definite: train "
+            "longer, increase the damping, or use curvature gauss_newton"
         )
     return torch.cholesky_inverse(factor)
 
 
 def check_num_weights(size: int) -> None:
-    """Check that the matrix fits into memory.
+    """Check that the inverse Hessian is not too large.
+
+    Args:
+        size: number of weights.
 
     Raises:
         InvalidInputError: there are more than ``MAX_WEIGHTS`` weights.
     """
     if size > MAX_WEIGHTS:
         raise InvalidInputError(
-            f"Optimal Brain Surgeon needs the inverse of a {size} x {size} matrix; it "
-            f"takes networks of up to {MAX_WEIGHTS} weights; use Optimal Brain Damage"
+            f"Optimal Brain Surgeon would need the inverse of a {size} x {size} "
+            f"matrix; give a network of up to {MAX_WEIGHTS} weights, or use Optimal "
+            "Brain Damage"
         )
 
 
 def surgeon_saliencies(weights: Tensor, inverse: Tensor) -> Tensor:
-    """What deleting each weight adds to the error when all others compensate for it.
+    """The increase of the error by pruning each weight, ``w_q^2 / (2 I_qq)``.
+
+    All other weights are adjusted to compensate.
 
     Args:
         weights: ``(P,)``.
@@ -115,13 +121,13 @@ def surgeon_saliencies(weights: Tensor, inverse: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Surgery:
-    """What was deleted, one after the other.
+class Deletions:
+    """The result of successive deletions.
 
     Attributes:
-        weights: all ``(P,)`` afterwards.
-        deleted: indices, in order.
-        increases: of the error by each deletion, as predicted.
+        weights: all weights afterwards, ``(P,)``.
+        deleted: indices of the deleted weights, in order.
+        increases: predicted increase of the error by each deletion.
     """
 
     weights: Tensor
@@ -131,24 +137,27 @@ class Surgery:
 
 def delete_weights(
     weights: Tensor, inverse: Tensor, candidates: Tensor, count: int
-) -> Surgery:
-    """Delete the weights that cost least, one at a time; all others change with each.
+) -> Deletions:
+    """Delete the weights of lowest saliency one at a time, adjusting all others.
 
-    The error is taken as quadratic: the inverse for the weights that are left follows
-    from the one before, and is exact.
+    The error is assumed to be quadratic, so that the inverse Hessian of the remaining
+    weights follows exactly from the previous one.
 
     Args:
         weights: ``(P,)``, not modified.
         inverse: of the Hessian, ``(P, P)``, not modified.
-        candidates: which may be deleted, bool ``(P,)``; others change only.
+        candidates: which may be deleted, bool ``(P,)``; others are only adjusted.
         count: how many to delete.
+
+    Returns:
+        The weights afterwards, and what was deleted.
 
     Raises:
         InvalidInputError: there are fewer candidates.
     """
     if count > int(candidates.sum()):
         raise InvalidInputError(
-            f"{count} weights are to be deleted, of {int(candidates.sum())} candidates"
+            f"count is {count}, more than the {int(candidates.sum())} candidates"
         )
     weights, inverse, candidates = weights.clone(), inverse.clone(), candidates.clone()
     deleted, increases = [], []
@@ -161,10 +170,10 @@ def delete_weights(
         inverse -= torch.outer(column, column) / column[index]
         deleted.append(index)
         candidates[index] = False
-        # What rounding left of it would grow with the next deletions.
+        # Rounding errors here would grow with further deletions.
         weights[deleted] = 0
         inverse[index] = inverse[:, index] = 0
-    return Surgery(weights, deleted, increases)
+    return Deletions(weights, deleted, increases)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,27 +195,29 @@ class OptimalBrainSurgeon(Pruning):
     def prune(
         self, model: nn.Module, kept: Mapping[str, Tensor], context: EditContext
     ) -> tuple[nn.Module, dict[str, Tensor]]:
-        """Delete one weight after the other; the Hessian is that before the first."""
-        x, y = self.learned_from(context)
+        """Delete one weight after the other, with the Hessian before the first."""
+        x, y = self.curvature_samples_of(context)
         parameters = dict(model.named_parameters())
-        whole = {n: torch.ones_like(p, dtype=torch.bool) for n, p in parameters.items()}
-        present = _flattened({**whole, **kept})
+        all_kept = {
+            n: torch.ones_like(p, dtype=torch.bool) for n, p in parameters.items()
+        }
+        present = _flattened({**all_kept, **kept})
         check_num_weights(int(present.sum()))
-        deletable = _flattened({n: m & (n in kept) for n, m in whole.items()})
+        deletable = _flattened({n: m & (n in kept) for n, m in all_kept.items()})
         deletable = deletable[present]
         weights = parameters_to_vector(model.parameters()).detach().double()
-        surgery = delete_weights(
+        deletions = delete_weights(
             weights[present],
             self._inverse(model, x, y, present),
             deletable,
             math.floor(self.fraction * int(deletable.sum()) + 1e-9),
         )
-        weights[present] = surgery.weights
-        place = present.nonzero().flatten()
-        present[place[surgery.deleted]] = False
+        weights[present] = deletions.weights
+        positions = present.nonzero().flatten()
+        present[positions[deletions.deleted]] = False
         vector_to_parameters(weights.to(x.dtype), model.parameters())
-        parts = present.split([p.numel() for p in parameters.values()])
-        masks = dict(zip(parameters, parts, strict=True))
+        split = present.split([p.numel() for p in parameters.values()])
+        masks = dict(zip(parameters, split, strict=True))
         return model, {n: masks[n].reshape(m.shape) for n, m in kept.items()}
 
     def _inverse(

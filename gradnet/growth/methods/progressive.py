@@ -16,7 +16,7 @@ from gradnet.core.validation import check_minimum
 from gradnet.growth.method import EditContext, GrowthMethod
 from gradnet.models import shape_arguments
 from gradnet.models.progressive import AdapterKind, Kind, ProgressiveNetwork
-from gradnet.surgery.edit import Edit, certify, unchanged
+from gradnet.surgery.edit import Edit, certify, identity_origins
 from gradnet.training.loop import TrainingSettings
 
 
@@ -35,8 +35,8 @@ class Progressive(GrowthMethod):
             of the columns before; otherwise the new column's are the network's.
     """
 
-    # A cosine over the whole run would leave a fresh column at its end no rate to
-    # learn with: 0.39 of the digits right where a constant rate has 0.97.
+    # With a cosine schedule over the whole run, the last column would train at a
+    # learning rate near zero: accuracy 0.39 on digits, 0.97 with a constant rate.
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
             steps=6000, optimizer="adamw", learning_rate=1e-3
@@ -58,12 +58,12 @@ class Progressive(GrowthMethod):
 
     @property
     def preserves_function(self) -> bool:
-        """Where new columns start with zero logits, see the class."""
+        """With ``preserving``: the logits of new columns start at zero."""
         return self.preserving
 
     @property
     def edits(self) -> int:
-        """One for each column but the first."""
+        """One for each column after the first."""
         return self.columns - 1
 
     def initial_model(
@@ -85,7 +85,7 @@ class Progressive(GrowthMethod):
         with isolated_randomness():
             torch.manual_seed(context.torch_seed)
             grown.add_column()
-        return certify(model, grown, unchanged(model), context.probe)
+        return certify(model, grown, identity_origins(model), context.probe)
 
     def freeze(self, model: nn.Module, stage: int) -> None:
         """Freeze all columns but the last."""

@@ -1,5 +1,6 @@
-"""Which layers share channels, by tracing the network.
+"""Which layers share channels, found by tracing the network.
 
-``groups`` finds them; ``layers`` and ``functions`` are the rules of single layers and
-functions, ``calls`` and ``graphs`` the traced graph, ``streams`` the walk through it.
+Read ``groups`` first. ``layers`` and ``functions`` have the rules of single layers and
+functions, ``graphs`` traces the network, ``calls`` wraps the nodes of its graph, and
+``streams`` collects the tensors that share channels.
 """

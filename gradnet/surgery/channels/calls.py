@@ -1,4 +1,4 @@
-"""One call in a traced graph: its name, its arguments, the channels that it meets."""
+"""One call in a traced graph: its name, its arguments, the channels of its inputs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,22 +9,23 @@ from torch.fx.passes.shape_prop import TensorMetadata
 from gradnet.surgery.channels.streams import Layout, Obstacle, Streams
 
 
-class Obstructed(Exception):
-    """The channels that a call meets cannot change in number; for the reader only."""
+class FixedChannels(Exception):
+    """The channels of a call's inputs cannot change in number; internal."""
 
 
 class Call:
-    """A node of a graph, and the layouts of the tensors that it is given.
+    """A node of a graph, and the layouts of its input tensors.
 
     Args:
-        node: with shapes.
-        layouts: node -> the channels of its tensor; None where they are of no layer.
-        streams: all that were found so far.
+        node: of a graph with shapes.
+        layouts: node -> the layout of its tensor; None if its channels are not those of
+            a layer.
+        streams: all streams so far.
 
     Attributes:
         shape: of the result.
-        tensors: the nodes of its tensors.
-        meets: their layouts, where they have channels of a layer.
+        tensors: the nodes of the input tensors.
+        tracked: the layouts of those input tensors that have channels of a layer.
     """
 
     def __init__(
@@ -38,11 +39,11 @@ class Call:
         self.layouts = layouts
         self.shape = shape_of(node)
         self.tensors = [n for n in node.all_input_nodes if "tensor_meta" in n.meta]
-        self.meets = [layout for n in self.tensors if (layout := layouts[n])]
+        self.tracked = [layout for n in self.tensors if (layout := layouts[n])]
 
     @property
     def name(self) -> str:
-        """A layer's name; a function's or a method's, the same in place."""
+        """The name of the layer, function or method, without an in-place underscore."""
         target = self.node.target
         if isinstance(target, str):
             is_method = self.node.op == "call_method"
@@ -51,37 +52,37 @@ class Call:
 
     @property
     def tensor(self) -> fx.Node:
-        """The node of the only tensor."""
+        """The node of the only input tensor."""
         if len(self.tensors) != 1:
-            raise self.unknown()
+            raise self.unsupported()
         return self.tensors[0]
 
     @property
     def layout(self) -> Layout:
-        """The channels of the only tensor."""
+        """The layout of the only input tensor."""
         layout = self.layouts[self.tensor]
         if layout is None:
-            raise self.unknown()
+            raise self.unsupported()
         return layout
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument by its position, that of the tensor or ``self`` included."""
+        """An argument by position or name; the tensor or ``self`` has position 0."""
         if len(self.node.args) > position:
             return self.node.args[position]
         return self.node.kwargs.get(name, default)
 
-    def unknown(self) -> Obstructed:
-        """What to raise where no rule tells what happens to the channels."""
-        return Obstructed(
-            f"they meet {self}, of which surgery does not know what it does to "
-            "channels; name a layer that it does not touch"
+    def unsupported(self) -> FixedChannels:
+        """The exception for a call that no rule covers."""
+        return FixedChannels(
+            f"they enter {self}, whose effect on channels is unknown; choose a layer "
+            "whose channels do not enter it"
         )
 
     def mixed(self) -> Layout:
-        """The layout of a result that would differ if channels were copied."""
+        """The layout of a result that would change if channels were copied."""
         reason = (
-            f"{self} mixes them, so copies of units would change its result; "
-            "exact=False allows that"
+            f"{self} mixes them, so that copies of units would change its result; "
+            "give exact=False to allow that"
         )
         self.streams.obstruct(self.layout, Obstacle(reason, copies_only=True))
         return self.layout
@@ -95,12 +96,12 @@ class Call:
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """The shape of a node's tensor; empty where it is a scalar or not one tensor."""
+    """The shape of a node's tensor; empty if it is a scalar or not one tensor."""
     data = node.meta.get("tensor_meta")
     return tuple(data.shape) if isinstance(data, TensorMetadata) else ()
 
 
-def normalized(dimensions: int | Iterable[int], rank: int) -> list[int]:
-    """Dimensions counted from the front."""
+def normalize_dimensions(dimensions: int | Iterable[int], rank: int) -> list[int]:
+    """Nonnegative dimensions: negative ones count from the end, as in torch."""
     given = [dimensions] if isinstance(dimensions, int) else dimensions
     return [dimension % rank for dimension in given]

@@ -1,4 +1,4 @@
-"""Networks traced by ``torch.fx``: graphs with shapes, and layers unfit for surgery."""
+"""Networks traced by ``torch.fx``: graphs with shapes, and unsupported layers."""
 
 import copy
 from collections import Counter
@@ -19,16 +19,19 @@ KNOWN_TENSORS = {
 
 
 @torch.no_grad()
-def traced(model: nn.Module, probe: Tensor) -> fx.GraphModule:
+def trace(model: nn.Module, probe: Tensor) -> fx.GraphModule:
     """The network's graph in evaluation mode, its nodes with shapes.
 
     Args:
         model: not modified.
         probe: inputs ``(N, ...)``.
 
+    Returns:
+        The graph of a copy of the network.
+
     Raises:
-        InvalidInputError: the network cannot be traced, fails on the probe, returns
-            more than one tensor, or calls other layers in training.
+        InvalidInputError: the network cannot be traced, fails on the probe, does not
+            return one tensor, or calls other layers in training mode.
     """
     name = type(model).__name__
     model = copy.deepcopy(model).eval()
@@ -40,8 +43,8 @@ def traced(model: nn.Module, probe: Tensor) -> fx.GraphModule:
         ) from None
     if not isinstance(outputs, Tensor):
         raise InvalidInputError(
-            f"{name} returns a {type(outputs).__name__}; surgery needs a network that "
-            "returns one tensor of logits"
+            f"{name} returns a {type(outputs).__name__}; give a network that returns "
+            "one tensor of logits"
         )
     try:
         evaluated = fx.symbolic_trace(model)
@@ -54,8 +57,8 @@ def traced(model: nn.Module, probe: Tensor) -> fx.GraphModule:
     different = called_layers(evaluated).keys() ^ called_layers(trained).keys()
     if different:
         raise InvalidInputError(
-            f"{name} calls other layers in training than in evaluation: "
-            f"{', '.join(sorted(different))}; switch these off (as aux_logits=False)"
+            f"{name} calls other layers in training mode than in evaluation mode: "
+            f"{', '.join(sorted(different))}; disable these (as by aux_logits=False)"
         )
     model.eval()
     ShapeProp(evaluated).propagate(probe)
@@ -67,13 +70,21 @@ def _reason(error: Exception) -> str:
 
 
 def called_layers(graph: fx.GraphModule) -> Counter[str]:
-    """The names of the layers that a graph calls, and how often."""
+    """Layer name -> number of calls in the graph."""
     nodes = graph.graph.nodes
     return Counter(str(node.target) for node in nodes if node.op == "call_module")
 
 
-def unusable_layers(graph: fx.GraphModule, model: nn.Module) -> dict[str, str]:
-    """Layers with tensors that are not theirs alone -> the reason and the remedy."""
+def unsupported_layers(graph: fx.GraphModule, model: nn.Module) -> dict[str, str]:
+    """Layers whose channels cannot change, for example because parameters are shared.
+
+    Args:
+        graph: of :func:`trace`.
+        model: the network.
+
+    Returns:
+        Layer name -> the reason and the remedy.
+    """
     calls = called_layers(graph)
     parameters_read = {str(n.target) for n in graph.graph.nodes if n.op == "get_attr"}
     owners: dict[Tensor, list[str]] = {}
@@ -85,7 +96,7 @@ def unusable_layers(graph: fx.GraphModule, model: nn.Module) -> dict[str, str]:
     for name, layer in layers.items():
         own = dict(layer.named_parameters(recurse=False))
         if isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
-            continue  # does the same to all channels, however often it is called
+            continue  # the same for all channels, so that it need not change
         shared = {owner for p in own.values() for owner in owners[p]} - {name}
         used = [leaf for leaf in own if f"{name}.{leaf}" in parameters_read]
         foreign = set(dict(layer.named_parameters())) - KNOWN_TENSORS
@@ -101,7 +112,7 @@ def unusable_layers(graph: fx.GraphModule, model: nn.Module) -> dict[str, str]:
             )
         elif calls[name] and foreign:
             reasons[name] = (
-                f"it has parameters of its own kind ({', '.join(sorted(foreign))}); "
-                "surgery knows plain layers only"
+                f"it has unknown parameters ({', '.join(sorted(foreign))}); only "
+                "layers with weight, bias and running statistics are supported"
             )
     return reasons

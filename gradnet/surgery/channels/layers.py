@@ -1,9 +1,9 @@
-"""What layers do to channels: which they make, keep something for, read or mix."""
+"""Rules for the channels of layers: which they produce, consume or mix."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from gradnet.surgery.channels.calls import Call, Obstructed
+from gradnet.surgery.channels.calls import Call, FixedChannels
 from gradnet.surgery.channels.functions import flatten, softmax, spatial
 from gradnet.surgery.channels.streams import Layout, Obstacle
 
@@ -12,27 +12,27 @@ NOT_ELEMENTWISE = (nn.GLU, nn.MultiheadAttention)
 
 
 def layer_channels(call: Call, layer: nn.Module) -> Layout | None:
-    """The channels of a layer's result; None where they are of no layer.
+    """The layout of a layer's result; None if its channels are not those of a layer.
 
     Args:
-        call: of the layer.
-        layer: itself.
+        call: the call of the layer.
+        layer: the layer.
 
     Raises:
-        Obstructed: nothing is known of them, or they are in the way.
+        FixedChannels: no rule covers the layer, or it fixes the channels.
     """
     if isinstance(layer, nn.Linear):
         return _linear(call, layer)
     if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return _convolution(call, layer)
-    if not call.meets:
+    if not call.tracked:
         return None
     if not call.shape:
-        raise call.unknown()
+        raise call.unsupported()
     if isinstance(layer, _NormBase):
-        return _one_entry_each(call)
+        return _per_channel(call)
     if isinstance(layer, nn.PReLU):
-        return call.layout if layer.num_parameters == 1 else _one_entry_each(call)
+        return call.layout if layer.num_parameters == 1 else _per_channel(call)
     if isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
         return _normalization(call, layer)
     if isinstance(layer, nn.LocalResponseNorm):
@@ -52,37 +52,39 @@ def _without_parameters(call: Call, layer: nn.Module) -> Layout:
         return spatial(call, type(layer).__name__)
     known = module in ("activation", "dropout") or isinstance(layer, nn.Identity)
     if not known or isinstance(layer, NOT_ELEMENTWISE):
-        raise call.unknown()
+        raise call.unsupported()
     return call.layout
 
 
 def _linear(call: Call, layer: nn.Linear) -> Layout:
     last = len(call.shape) - 1
-    for layout in call.meets:
+    for layout in call.tracked:
         if layout.axis == last:
             call.streams.record(layout, call.name, "consumer", 1)
         else:
-            reason = f"{call} does not read them as its inputs; put a flatten before it"
+            reason = f"{call} does not take them as input features; flatten them first"
             call.streams.obstruct(layout, Obstacle(reason))
     return _produced(call, last, layer.out_features)
 
 
 def _convolution(call: Call, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Layout | None:
     batched = len(call.shape) == layer.weight.ndim
-    if not batched or any(layout.axis != 1 for layout in call.meets):
-        raise Obstructed(f"{call} does not read them as channels, (N, channels, ...)")
+    if not batched or any(layout.axis != 1 for layout in call.tracked):
+        raise FixedChannels(
+            f"{call} does not take them as channels, (N, channels, ...)"
+        )
     if layer.groups == 1:
-        for layout in call.meets:
+        for layout in call.tracked:
             call.streams.record(layout, call.name, "consumer", 1)
         return _produced(call, 1, layer.out_channels)
     if layer.groups == layer.in_channels == layer.out_channels:
-        return _one_entry_each(call) if call.meets else None
+        return _per_channel(call) if call.tracked else None
     reason = (
-        f"{call} is a convolution of {layer.groups} groups; only one group, or as many "
-        "as inputs and outputs, leaves channels free"
+        f"{call} is a convolution with {layer.groups} groups; only one group, or as "
+        "many as input and output channels, is supported"
     )
     produced = _produced(call, 1, layer.out_channels)
-    for layout in (*call.meets, produced):
+    for layout in (*call.tracked, produced):
         call.streams.obstruct(layout, Obstacle(reason))
     return produced
 
@@ -93,9 +95,9 @@ def _produced(call: Call, axis: int, channels: int) -> Layout:
     return layout
 
 
-def _one_entry_each(call: Call) -> Layout:
+def _per_channel(call: Call) -> Layout:
     if call.layout.axis != 1:
-        raise Obstructed(f"{call} does not have one entry for each of them")
+        raise FixedChannels(f"{call} does not have one entry for each of them")
     call.streams.record(call.layout, call.name, "carrier", 0)
     return call.layout
 
@@ -106,7 +108,7 @@ def _normalization(
     layout, dimension = call.layout, 0
     if isinstance(layer, nn.GroupNorm):
         if layout.axis != 1:
-            raise call.unknown()
+            raise call.unsupported()
     else:
         first = len(call.shape) - len(layer.normalized_shape)
         if layout.axis < first:

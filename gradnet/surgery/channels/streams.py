@@ -1,7 +1,7 @@
-"""Streams: sets of tensors that share one list of channels, found by joining.
+"""Streams: sets of tensors that share their channels, by union-find.
 
-A stream must be resized everywhere at once: the units of one layer, or of several whose
-outputs are added.
+The channels of a stream are the units of one layer, or of several layers whose outputs
+are added. They can only change in all tensors at once.
 """
 
 from collections.abc import Iterable
@@ -14,15 +14,16 @@ Role = Literal["producer", "carrier", "consumer"]
 
 @dataclass(frozen=True)
 class ChannelSlice:
-    """Where the channels of a stream lie in the tensors of a layer.
+    """Where the channels of a stream are in the parameters and buffers of a layer.
 
     Attributes:
         layer: its name.
-        role: whether the layer makes the channels, keeps something for each of them,
-            or reads them.
+        role: whether the layer outputs the channels (``producer``), has one entry for
+            each of them, such as BatchNorm (``carrier``), or takes them as input
+            (``consumer``).
         dimension: of the layer's tensors.
-        offset: the index of the first channel.
-        repeat: the number of adjacent indices of each channel; more than one after a
+        offset: index of the first channel along the dimension.
+        repeat: number of adjacent indices of each channel; more than one after a
             flatten.
     """
 
@@ -38,8 +39,8 @@ class Obstacle:
     """Why the channels of a stream cannot change in number.
 
     Attributes:
-        reason: what is in the way, and the remedy.
-        copies_only: an obstacle only to copies of channels that must preserve the
+        reason: for the message, with the remedy.
+        copies_only: whether it only prevents copies of channels that preserve the
             function.
     """
 
@@ -49,7 +50,13 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Segment:
-    """The channels of one stream within a tensor."""
+    """The channels of one stream in a tensor.
+
+    Attributes:
+        stream: its number.
+        channels: how many.
+        repeat: number of adjacent indices of each channel.
+    """
 
     stream: int
     channels: int
@@ -58,7 +65,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Layout:
-    """The channels of a tensor: along ``axis``, one segment after the other."""
+    """The channels of a tensor.
+
+    Attributes:
+        axis: the dimension of the channels.
+        segments: their streams, concatenated along the axis.
+    """
 
     axis: int
     segments: tuple[Segment, ...]
@@ -73,14 +85,14 @@ class Streams:
         self._obstacles: list[list[Obstacle]] = []
 
     def start(self, axis: int, channels: int) -> Layout:
-        """A tensor whose channels are those of a new stream."""
+        """The layout of a tensor with the channels of a new stream."""
         self._parents.append(len(self._parents))
         self._slices.append([])
         self._obstacles.append([])
         return Layout(axis, (Segment(self._parents[-1], channels),))
 
     def join(self, one: Layout, other: Layout) -> bool:
-        """Make the channels of two tensors the same; False where they do not match."""
+        """Join the streams of two tensors; False if their layouts do not match."""
         sizes = [[(s.channels, s.repeat) for s in t.segments] for t in (one, other)]
         if one.axis != other.axis or sizes[0] != sizes[1]:
             return False
@@ -93,7 +105,7 @@ class Streams:
         return True
 
     def record(self, layout: Layout, layer: str, role: Role, dimension: int) -> None:
-        """Note that a dimension of a layer's tensors has the channels of a tensor."""
+        """Record that a dimension of a layer's tensors has the channels of a layout."""
         offset = 0
         for segment in layout.segments:
             channels = ChannelSlice(layer, role, dimension, offset, segment.repeat)
@@ -101,12 +113,12 @@ class Streams:
             offset += segment.channels * segment.repeat
 
     def obstruct(self, layout: Layout, obstacle: Obstacle) -> None:
-        """Note what is in the way of the channels of a tensor."""
+        """Record why the channels of a layout cannot change in number."""
         for segment in layout.segments:
             self._obstacles[self._root(segment.stream)].append(obstacle)
 
     def of(self, layer: str) -> list[tuple[list[ChannelSlice], list[Obstacle]]]:
-        """Slices and obstacles of the streams that a layer makes or keeps."""
+        """Slices and obstacles of each stream that a layer produces or carries."""
         return [
             (slices, self._obstacles[stream])
             for stream, slices in enumerate(self._slices)
@@ -141,7 +153,7 @@ def flattened(
 
 
 def concatenated(layouts: Iterable[Layout]) -> Layout:
-    """The layout of tensors put one after the other along their channels."""
+    """The layout of tensors concatenated along their channels."""
     layouts = list(layouts)
     segments = tuple(segment for layout in layouts for segment in layout.segments)
     return Layout(layouts[0].axis, segments)

@@ -17,14 +17,14 @@ def some(*shape):
 @pytest.mark.parametrize("names", [NAMES, NAMES[:1]], ids=len)
 def test_values_and_gradients_of_every_candidate(names):
     units = PlainUnits(5, names)
-    weights, columns = some(2, 5, 4).requires_grad_(), some(2, 4, 9)
+    weights, features = some(2, 5, 4).requires_grad_(), some(2, 4, 9)
     members = torch.tensor([[0, 1, 2, 3, 4], [4, 4, 1, 0, 2]])
-    values, pullback = units.forward(weights, columns, members)
+    values, pullback = units.forward(weights, features, members)
     for trial in range(2):
-        for place, member in enumerate(members[trial].tolist()):
-            net = weights[trial, place] @ columns[trial]
+        for index, member in enumerate(members[trial].tolist()):
+            net = weights[trial, index] @ features[trial]
             expected = activation(names[member % len(names)]).value(net)
-            torch.testing.assert_close(values[trial, place, 0], expected)
+            torch.testing.assert_close(values[trial, index, 0], expected)
     cotangents = some(2, 5, 1, 9)
     (expected,) = torch.autograd.grad(values, weights, cotangents)
     torch.testing.assert_close(pullback(cotangents), expected)

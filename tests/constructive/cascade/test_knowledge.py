@@ -1,4 +1,4 @@
-"""Whole networks as candidates: they stay as they are, and a plain unit is a unit."""
+"""Trained networks as candidates: they are frozen, and gradients pass through them."""
 
 import pytest
 import torch
@@ -22,16 +22,16 @@ class Solved(nn.Module):
         self.network = network
 
     def forward(self, inputs):
-        columns = torch.cat([torch.ones_like(inputs[:, :1]), inputs], 1).T[None]
+        features = torch.cat([torch.ones_like(inputs[:, :1]), inputs], 1).T[None]
         for unit in self.network.units:
-            values = unit.values(self.network.groups, columns)
-            columns = torch.cat([columns, values], 1)
-        net = self.network.output_weights() @ columns
+            values = unit.values(self.network.groups, features)
+            features = torch.cat([features, values], 1)
+        net = self.network.output_weights() @ features
         return net[0].T.sigmoid() - 0.5
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "gaussian"])
-def test_a_plain_unit_as_a_source_is_a_plain_candidate_bit_for_bit(name):
+def test_an_activation_as_a_source_equals_a_plain_unit_bit_for_bit(name):
     inputs, targets = two_spirals()
     settings = CascadeSettings(activations=[name], max_units=4).for_two_spirals()
     plain = cascade_correlation(inputs, targets, settings, seeds=range(3))
@@ -51,14 +51,14 @@ def test_gradients_go_through_the_source(several):
     source.double()
     units = KnowledgeUnits(source, 2, 3)
     weights = torch.randn(2, 3, 8, dtype=torch.float64).requires_grad_()
-    columns = torch.randn(2, 4, 7, dtype=torch.float64)
+    features = torch.randn(2, 4, 7, dtype=torch.float64)
     members = torch.arange(3).expand(2, -1)
-    values, pullback = units.forward(weights.detach(), columns, members)
+    values, pullback = units.forward(weights.detach(), features, members)
     rows = []
     for trial in range(2):
-        for place in range(3):
-            matrix = weights[trial, place].view(2, 4)
-            rows.append(source((matrix @ columns[trial]).T).T)
+        for index in range(3):
+            matrix = weights[trial, index].view(2, 4)
+            rows.append(source((matrix @ features[trial]).T).T)
     expected = torch.stack(rows).view_as(values)
     torch.testing.assert_close(values, expected)
     cotangents = torch.randn_like(values)
@@ -66,7 +66,7 @@ def test_gradients_go_through_the_source(several):
     torch.testing.assert_close(pullback(cotangents), gradient)
 
 
-def test_a_source_of_the_same_task_is_recruited_once_and_left_alone():
+def test_a_source_of_the_same_task_is_recruited_once_and_not_modified():
     inputs, targets = parity(4)
     solved = cascade_correlation(inputs, targets, GAUSSIAN)
     source = Solved(solved.network)
@@ -81,7 +81,7 @@ def test_a_source_of_the_same_task_is_recruited_once_and_left_alone():
     assert off.abs().max() < 0.4
 
 
-def test_sources_of_several_outputs_stand_beside_plain_units():
+def test_sources_of_several_outputs_compete_with_plain_units():
     inputs, targets = parity(5)
     source = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)).double()
     before = {name: value.clone() for name, value in source.state_dict().items()}
@@ -91,11 +91,11 @@ def test_sources_of_several_outputs_stand_beside_plain_units():
         inputs, targets, settings, seeds=range(6), groups=groups
     )
     assert {g for unit in result.network.units for g in unit.group.tolist()} == {0, 1}
-    columns = result.network.columns(inputs)
-    assert columns.shape == (6, 6 + 4 * 3, 32)
+    features = result.network.features(inputs)
+    assert features.shape == (6, 6 + 4 * 3, 32)
     for number, unit in enumerate(result.network.units):
         plain = unit.group == 0
-        padding = columns[plain, 6 + 3 * number + 1 : 6 + 3 * number + 3]
+        padding = features[plain, 6 + 3 * number + 1 : 6 + 3 * number + 3]
         assert (padding == 0).all()
     after = result.errors[-1]
     assert (after[:, 0] < result.errors[0][:, 0]).all()
@@ -103,21 +103,23 @@ def test_sources_of_several_outputs_stand_beside_plain_units():
         assert torch.equal(value, before[name])
 
 
-def test_the_direct_candidate_starts_with_the_inputs_as_they_are():
+def test_the_direct_candidate_passes_the_inputs_to_the_source():
     units = KnowledgeUnits(nn.Identity(), 3, 2, direct=True)
     generator = torch.Generator().manual_seed(0)
     weights = units.initial_weights(6, 1.0, generator)[None]
-    columns = torch.randn(1, 6, 4, dtype=torch.float64)
-    values, _ = units.forward(weights, columns, torch.arange(2)[None])
-    assert torch.equal(values[0, 0], columns[0, 1:4])
-    assert not torch.equal(values[0, 1], columns[0, 1:4])
+    features = torch.randn(1, 6, 4, dtype=torch.float64)
+    values, _ = units.forward(weights, features, torch.arange(2)[None])
+    assert torch.equal(values[0, 0], features[0, 1:4])
+    assert not torch.equal(values[0, 1], features[0, 1:4])
 
 
-def test_what_is_no_source_is_refused():
+def test_invalid_sources_are_refused():
     with pytest.raises(InvalidInputError, match=r"fails on inputs \(2, 3\)"):
         KnowledgeUnits(nn.Linear(2, 1).double(), 3, 4)
-    with pytest.raises(InvalidInputError, match=r"makes \(6,\) of \(2, 3\)"):
+    with pytest.raises(InvalidInputError, match=r"maps \(2, 3\) to \(6,\)"):
         KnowledgeUnits(nn.Flatten(0), 3, 4)
     units = KnowledgeUnits(nn.Identity(), 3, 4, direct=True)
-    with pytest.raises(InvalidInputError, match="3 inputs cannot take a network's 2"):
+    with pytest.raises(
+        InvalidInputError, match="3 inputs, the network only 2; leave out direct=True"
+    ):
         cascade_correlation(*parity(2), groups=[units])

@@ -1,4 +1,4 @@
-"""Networks recompute what their training kept, at every size they had."""
+"""Networks compute the same outputs as in training, after every round."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def squares(network, inputs, targets, units):
     return (network(inputs, units) - targets).square().sum((1, 2))
 
 
-def test_cached_activations_are_those_recomputed(inputs_and_targets):
+def test_activations_of_training_are_recomputed(inputs_and_targets):
     settings = replace(SETTINGS, weight_multiplier=0.0, threshold=0.0)
     inputs, targets = inputs_and_targets
     result = cascade_correlation(inputs, targets, settings, seeds=range(5))
@@ -41,7 +41,7 @@ def test_the_published_first_weight_changes_the_function(inputs_and_targets):
     assert ((result.errors[1][:, 0] - before).abs() > 1e-6).all()
 
 
-def test_a_unit_never_changes(inputs_and_targets):
+def test_hidden_units_are_frozen(inputs_and_targets):
     inputs, targets = inputs_and_targets
     settings = replace(SETTINGS, threshold=0.0)
     few, many = (
@@ -71,7 +71,7 @@ def test_each_trial_has_as_many_units_as_it_grew():
     assert torch.equal(right, result.solved) and right.any()
 
 
-def test_a_network_can_be_taken_back(inputs_and_targets):
+def test_a_network_of_an_earlier_round_can_be_restored(inputs_and_targets):
     inputs, targets = inputs_and_targets
     settings = replace(SETTINGS, threshold=0.0)
     network = cascade_correlation(inputs, targets, settings, seeds=range(2)).network

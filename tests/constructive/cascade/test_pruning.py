@@ -1,4 +1,4 @@
-"""A found network becomes a module of the same outputs, and smaller where it may."""
+"""A cascade becomes a module with the same outputs, and pruning makes it smaller."""
 
 import copy
 from dataclasses import replace
@@ -66,7 +66,7 @@ def test_a_module_shares_no_memory_with_the_network_and_draws_nothing():
     assert torch.equal(result.network(points), before)
 
 
-def test_units_that_are_networks_become_no_module():
+def test_knowledge_units_cannot_become_a_module():
     points, targets = two_spirals()
     source = torch.nn.Linear(2, 1).double()
     groups = [KnowledgeUnits(source, 2, 1, 2)]
@@ -75,21 +75,19 @@ def test_units_that_are_networks_become_no_module():
     for units in (0, 1):
         result.network.hidden[:] = units
         with pytest.raises(
-            InvalidInputError, match="KnowledgeUnits are more than weighted"
+            InvalidInputError, match="the network has KnowledgeUnits; only"
         ):
             to_module(result.network)
 
 
-def test_recurrent_units_become_no_module():
+def test_recurrent_units_cannot_become_a_module():
     result = grown(replace(GROWN, max_units=0))[2]
     result.network.groups = [RecurrentUnits(2, [97, 97])]
-    with pytest.raises(
-        InvalidInputError, match="RecurrentUnits are more than weighted"
-    ):
+    with pytest.raises(InvalidInputError, match="the network has RecurrentUnits; only"):
         to_module(result.network)
 
 
-def test_missing_targets_are_refused_and_what_diverges_ends():
+def test_missing_targets_are_refused_and_divergence_stops_pruning():
     points, targets, result = grown()
     module = to_module(result.network)
     missing = targets.clone()
@@ -101,17 +99,17 @@ def test_missing_targets_are_refused_and_what_diverges_ends():
     assert prune(module, points, infinite, 0.2, lambda tried: True) is module
 
 
-def test_pruning_goes_on_while_it_goes_well_and_leaves_the_given_network():
+def test_pruning_continues_while_accepted_and_does_not_modify_the_network():
     points, targets, result = grown()
     module = to_module(result.network)
     before = [value.clone() for value in module.parameters()]
     rounds = []
 
-    def is_good(tried):
+    def is_acceptable(tried):
         rounds.append(tried)
         return len(rounds) <= 3
 
-    found = prune(module, points, targets, 0.2, is_good, patience=2)
+    found = prune(module, points, targets, 0.2, is_acceptable, patience=2)
     assert found is rounds[2] and len(rounds) == 5
     assert all(map(torch.equal, module.parameters(), before))
     weights = sum(2 + before for before in range(5))  # of units, then of the output
@@ -126,7 +124,7 @@ def test_pruning_goes_on_while_it_goes_well_and_leaves_the_given_network():
         assert all(((old != 0) | (new == 0)).all() for old, new in pairs)
 
 
-def test_weights_that_are_left_are_trained():
+def test_remaining_weights_are_retrained():
     points, targets, result = grown()
     module = to_module(result.network)
     found = []
@@ -144,14 +142,14 @@ def test_weights_that_are_left_are_trained():
         assert error(found[0]) < 0.9 * error(untrained)
 
 
-def test_pruning_ends_when_nothing_is_left():
+def test_pruning_ends_when_no_weight_remains():
     points, targets, result = grown()
     module = to_module(result.network)
     found = prune(module, points, targets, 0.9, lambda tried: True)
     assert count(found) == 0
 
 
-def test_connections_that_never_were_are_not_counted():
+def test_connections_that_never_existed_are_not_counted():
     points, targets, result = grown(replace(GROWN, fan_in=1))
     module = to_module(result.network)
     found = []
@@ -160,14 +158,14 @@ def test_connections_that_never_were_are_not_counted():
     assert count(found[0]) == before - int(0.2 * before)
 
 
-def test_where_nothing_goes_well_the_network_stays():
+def test_without_an_accepted_round_the_network_is_returned_unchanged():
     points, targets, result = grown()
     module = to_module(result.network)
     assert prune(module, points, targets, 0.5, lambda tried: False) is module
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
-def test_a_fraction_out_of_its_range_is_refused(fraction):
+def test_a_fraction_out_of_range_is_refused(fraction):
     points, targets, result = grown(replace(GROWN, max_units=0))
     with pytest.raises(InvalidInputError, match="fraction to prune is"):
         prune(to_module(result.network), points, targets, fraction, lambda m: True)

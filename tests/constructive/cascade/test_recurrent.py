@@ -1,8 +1,8 @@
-"""Recurrent units see their own past; gradients are those through time."""
+"""Recurrent units have a self-connection; gradients are those through time."""
 
 import pytest
 import torch
-from cascade_cases import bits
+from cascade_cases import bits, parity
 
 from gradnet.constructive.cascade.recurrent import (
     RecurrentUnits,
@@ -10,10 +10,11 @@ from gradnet.constructive.cascade.recurrent import (
     recurrent_outputs,
 )
 from gradnet.constructive.cascade.settings import CascadeSettings
+from gradnet.constructive.cascade.trainer import cascade_correlation
 from gradnet.errors import InvalidInputError
 from gradnet.models.activations import activation
 
-TRIALS, COUNT, COLUMNS, SEQUENCES, STEPS = 2, 3, 3, 4, 5
+TRIALS, COUNT, FEATURES, SEQUENCES, STEPS = 2, 3, 3, 4, 5
 NAMES = ("sigmoid", "gaussian")
 GAUSSIAN = CascadeSettings(activations=["gaussian"])
 
@@ -22,10 +23,10 @@ def some(*shape):
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def unrolled(weights, columns, name):
+def unrolled(weights, features, name):
     """Values of one unit, sequence after sequence, step after step."""
     rows = []
-    for sequence in columns.T.split(STEPS):
+    for sequence in features.T.split(STEPS):
         value = torch.zeros((), dtype=torch.float64)
         for seen in sequence:
             net = weights[:-1] @ seen + weights[-1] * value
@@ -37,42 +38,42 @@ def unrolled(weights, columns, name):
 @pytest.fixture
 def forward():
     units = RecurrentUnits(COUNT, STEPS, NAMES)
-    weights, columns = (
-        some(TRIALS, COUNT, COLUMNS + 1),
-        some(TRIALS, COLUMNS, SEQUENCES * STEPS),
+    weights, features = (
+        some(TRIALS, COUNT, FEATURES + 1),
+        some(TRIALS, FEATURES, SEQUENCES * STEPS),
     )
     members = torch.arange(COUNT).expand(TRIALS, -1)
-    return weights, columns, *units.forward(weights, columns, members)
+    return weights, features, *units.forward(weights, features, members)
 
 
 def test_values_and_gradients_equal_autograd_through_time(forward):
-    weights, columns, values, pullback = forward
+    weights, features, values, pullback = forward
     cotangents = some(*values.shape)
     slopes = pullback(cotangents)
     for trial in range(TRIALS):
-        for place in range(COUNT):
-            own = weights[trial, place].clone().requires_grad_()
-            expected = unrolled(own, columns[trial], NAMES[place % 2])
-            torch.testing.assert_close(values[trial, place, 0], expected)
+        for index in range(COUNT):
+            own = weights[trial, index].clone().requires_grad_()
+            expected = unrolled(own, features[trial], NAMES[index % 2])
+            torch.testing.assert_close(values[trial, index, 0], expected)
             (gradient,) = torch.autograd.grad(
-                expected, own, cotangents[trial, place, 0]
+                expected, own, cotangents[trial, index, 0]
             )
-            torch.testing.assert_close(slopes[trial, place], gradient)
+            torch.testing.assert_close(slopes[trial, index], gradient)
 
 
 def test_gradients_equal_the_published_recursion(forward):
-    weights, columns, values, pullback = forward
+    weights, features, values, pullback = forward
     cotangents = some(*values.shape)
     slopes = pullback(cotangents)
-    own, seen = weights[0, 0], columns[0]
-    total = torch.zeros(COLUMNS + 1, dtype=torch.float64)
+    own, seen = weights[0, 0], features[0]
+    total = torch.zeros(FEATURES + 1, dtype=torch.float64)
     for start in range(0, SEQUENCES * STEPS, STEPS):
         before, change = torch.tensor(0.0).double(), torch.zeros_like(total)
-        for place in range(start, start + STEPS):
-            value = values[0, 0, 0, place]
-            inputs = torch.cat([seen[:, place], before[None]])
+        for index in range(start, start + STEPS):
+            value = values[0, 0, 0, index]
+            inputs = torch.cat([seen[:, index], before[None]])
             change = (0.25 - value**2) * (inputs + own[-1] * change)
-            total += cotangents[0, 0, 0, place] * change
+            total += cotangents[0, 0, 0, index] * change
             before = value
     torch.testing.assert_close(slopes[0, 0], total)
 
@@ -82,7 +83,7 @@ def running_parity(steps):
     return rows[..., None] - 0.5, (rows.cumsum(1) % 2 - 0.5)[..., None]
 
 
-def test_running_parity_needs_one_gaussian_unit_with_a_memory():
+def test_running_parity_needs_one_recurrent_gaussian_unit():
     inputs, targets = running_parity(5)
     result = recurrent_cascade(inputs, targets, GAUSSIAN, seeds=range(5))
     assert result.solved.all() and (result.hidden_units == 1).all()
@@ -117,7 +118,7 @@ def test_padding_does_not_count():
         GAUSSIAN,
         seeds=[3],
     )
-    # The rates are divided by more samples, so paths differ; what is judged is not.
+    # Rates are divided by more samples, so that training differs; solutions do not.
     assert plain.solved.all() and padded.solved.all()
     off = recurrent_outputs(padded.network, inputs)[0] - targets
     assert off.abs().max() < 0.4
@@ -131,7 +132,14 @@ def test_a_delay_is_learned_with_sigmoids():
     assert result.solved.all() and result.hidden_units.max() <= 6
 
 
-def test_sequences_that_do_not_fit_are_refused():
+def test_sequences_of_other_shapes_are_refused():
     inputs, targets = running_parity(3)
     with pytest.raises(InvalidInputError, match=r"give \(S, L, D\) and \(S, L, K\)"):
         recurrent_cascade(inputs, targets[:, :2])
+
+
+def test_networks_of_other_units_are_refused():
+    inputs, targets = parity(2)
+    network = cascade_correlation(inputs, targets).network
+    with pytest.raises(InvalidInputError, match="other units than RecurrentUnits"):
+        recurrent_outputs(network, inputs[None])

@@ -71,7 +71,7 @@ def test_signed_inputs_have_the_published_bias():
     torch.testing.assert_close(network(row).squeeze(), expected)
 
 
-def test_rules_that_cannot_be_are_refused():
+def test_invalid_rules_are_refused():
     for least in (0, 3):
         with pytest.raises(InvalidInputError, match=f"at least {least} of 2"):
             NOfM(least, [0, 1])

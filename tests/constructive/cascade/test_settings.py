@@ -1,4 +1,4 @@
-"""Defaults are those of Fahlman's program; what cannot be is refused."""
+"""Defaults are those of Fahlman's program; invalid fields are refused."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_published_defaults():
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused(wrong, message):
+def test_invalid_fields_are_refused(wrong, message):
     with pytest.raises(InvalidInputError, match=message):
         CascadeSettings(**wrong)
 
@@ -39,6 +39,6 @@ def test_what_cannot_be_is_refused(wrong, message):
 @pytest.mark.parametrize(
     "wrong", [{"rate": 0}, {"rate": 1, "growth": -1}, {"rate": 1, "epochs": 0}], ids=str
 )
-def test_a_phase_must_be_possible(wrong):
+def test_invalid_fields_of_a_phase_are_refused(wrong):
     with pytest.raises(InvalidInputError):
         PhaseSettings(**wrong)

@@ -1,4 +1,4 @@
-"""Cascade-correlation solves what it did in 1990, at the sizes it had."""
+"""Cascade-correlation solves the problems of 1990 with networks of the same size."""
 
 import time
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_parity_with_gaussian_units(number):
     assert result.epochs.double().mean() < 2 * epochs
 
 
-def test_trials_together_are_each_alone():
+def test_trials_are_independent_of_each_other():
     settings = replace(
         SPIRALS,
         max_units=2,
@@ -65,12 +65,12 @@ def test_trials_together_are_each_alone():
     seeds = [3, 1, 4, 15, 9, 2, 6]
     inputs, targets = two_spirals()
     together = cascade_correlation(inputs, targets, settings, seeds=seeds)
-    for place, seed in enumerate(seeds):
+    for index, seed in enumerate(seeds):
         alone = cascade_correlation(inputs, targets, settings, seeds=[seed])
-        assert alone.epochs[0] == together.epochs[place]
-        assert alone.crossings[0] == together.crossings[place]
+        assert alone.epochs[0] == together.epochs[index]
+        assert alone.crossings[0] == together.crossings[index]
         torch.testing.assert_close(
-            alone.network(inputs)[0], together.network(inputs)[place]
+            alone.network(inputs)[0], together.network(inputs)[index]
         )
 
 
@@ -118,7 +118,7 @@ def test_trials_that_fail_are_counted_and_left_out_of_the_means():
     assert nothing["solved"] == 0 and nothing["hidden_mean"] != nothing["hidden_mean"]
 
 
-def test_an_and_needs_no_units_and_costs_what_is_counted():
+def test_and_needs_no_units_and_its_cost_is_counted():
     inputs = parity(2)[0]
     targets = (inputs.sum(1, keepdim=True) > 0.9).double() - 0.5
     result = cascade_correlation(inputs, targets)
@@ -145,13 +145,13 @@ def test_several_outputs():
     assert result.network(inputs).shape == (5, 8, 3)
 
 
-def test_what_is_not_judged_may_be_anything():
+def test_missing_targets_do_not_count():
     inputs, targets = parity(3)
     targets[2:5] = torch.nan
     result = cascade_correlation(inputs, targets, GAUSSIAN, seeds=range(5))
     assert result.solved.all()
-    judged = ~targets[:, 0].isnan()
-    off = (result.network(inputs) - targets)[:, judged]
+    mask = ~targets[:, 0].isnan()
+    off = (result.network(inputs) - targets)[:, mask]
     assert (off.abs() < 0.4).all()
 
 
@@ -229,7 +229,7 @@ def test_limited_fan_in_solves_parity():
     assert all((unit.connections <= 3).all() for unit in result.network.units)
 
 
-def test_growth_ends_when_it_is_enough():
+def test_should_stop_ends_trials():
     seen = []
 
     def should_stop(network):
@@ -244,7 +244,7 @@ def test_growth_ends_when_it_is_enough():
     assert not result.solved.any()
 
 
-def test_samples_that_do_not_fit_are_refused():
+def test_samples_of_other_shapes_are_refused():
     inputs, targets = parity(2)
     with pytest.raises(InvalidInputError, match=r"\(4, 2\) and targets \(3, 1\)"):
         cascade_correlation(inputs, targets[:3])

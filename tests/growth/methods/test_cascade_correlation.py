@@ -148,8 +148,8 @@ def test_the_work_of_candidates_is_counted(samples):
     many = len(samples.train)
     linear, candidates = 2 * 64 * 10, 2 * 64 * 8
     trained = 30 * 100 * (linear + 2 * candidates)
-    judged = many * (linear + candidates)
-    assert METHOD.edit(model, context).flops == trained + judged
+    scored = many * (linear + candidates)
+    assert METHOD.edit(model, context).flops == trained + scored
 
 
 def test_what_cannot_be_is_refused(samples):
@@ -160,5 +160,5 @@ def test_what_cannot_be_is_refused(samples):
     with pytest.raises(InvalidInputError, match="no activation 'relu'"):
         replace(METHOD, activation="relu")
     _, context = begin(METHOD, samples)
-    with pytest.raises(InvalidInputError, match="grows a Cascade"):
+    with pytest.raises(InvalidInputError, match="cascade-correlation cannot grow a"):
         METHOD.edit(nn.Linear(2, 2), context)

@@ -1,4 +1,4 @@
-"""cornet trains what its published code trains; the mended form preserves exactly."""
+"""cornet trains as its published code does; corrected, it preserves the function."""
 
 import copy
 from dataclasses import replace
@@ -106,7 +106,7 @@ def test_pronet_trains_everything():
             assert all(p.requires_grad for p in model.parameters())
 
 
-def test_the_mended_form_trains_its_last_blocks_and_the_head_alone():
+def test_the_corrected_form_trains_only_its_last_blocks_and_the_head():
     method = Cornet(width=2, final_blocks=4)
     models, _ = grown(method)
     for stage, model in enumerate(models[1:], 1):
@@ -121,7 +121,7 @@ def test_the_mended_form_trains_its_last_blocks_and_the_head_alone():
     }
 
 
-def test_the_full_network_has_fourteen_blocks_when_mended():
+def test_the_full_network_has_fourteen_blocks_when_corrected():
     assert Cornet().edits == 13 and CornetAsPublished().edits == 12
     assert Cornet(initial_blocks=14).edits == 0
 

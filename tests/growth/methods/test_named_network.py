@@ -21,7 +21,7 @@ def test_a_trained_teacher_comes_from_a_checkpoint(tmp_path):
     assert torch.equal(teacher.linear0.weight, trained.linear0.weight)
 
 
-def test_a_network_of_ones_own_widens(tmp_path, monkeypatch):
+def test_a_users_network_widens(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
         "def net(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Tanh(),"

@@ -89,7 +89,9 @@ def test_a_random_layer_is_the_control():
 
 
 def test_depths_that_do_not_fit_are_refused():
-    with pytest.raises(InvalidInputError, match="give as many stages, none shallower"):
+    with pytest.raises(
+        InvalidInputError, match="give as many stages, none of them smaller"
+    ):
         _ = Net2Deeper(initial_depths=[1, 3], depths=[2, 2]).edits
     with pytest.raises(InvalidInputError, match="give as many stages"):
         _ = Net2Deeper(initial_depths=[1], depths=[2, 2]).edits

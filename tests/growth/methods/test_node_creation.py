@@ -79,7 +79,7 @@ def test_nothing_is_due_after_the_last_edit():
     assert not method.is_due(history([1.0, 1.0], stage=2))
 
 
-def test_old_weights_stay_and_new_ones_send_nothing():
+def test_old_weights_are_kept_and_new_outgoing_weights_are_zero():
     method = NodeCreation(model_args={"hidden": [5]}, layers=["linear0"], nodes=3)
     model = begin(method)
     edit = method.edit(model, EditContext(1, PROBE, 0))
@@ -120,7 +120,7 @@ def test_the_layer_with_the_largest_gradient_gets_the_units():
     assert edit.choice == max(sizes, key=sizes.get) and edit.flops > 0
 
 
-def test_places_in_turn_and_at_random():
+def test_layers_in_turn_and_at_random():
     method = NodeCreation(**TWO, place="round-robin")
     model = begin(method)
     chosen = [
@@ -175,7 +175,7 @@ def test_frozen_weights_must_not_decay():
 def test_a_choice_without_samples_is_refused():
     method = NodeCreation(**TWO, place="largest-gradient")
     with pytest.raises(
-        InvalidInputError, match="chosen by gradients on samples; give some"
+        InvalidInputError, match="place is largest-gradient, which needs training"
     ):
         method.edit(begin(method), EditContext(1, PROBE, 0))
 
@@ -188,6 +188,6 @@ def test_a_choice_without_samples_is_refused():
         ({"layers": []}, "name at least one of layers"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes, message):
+def test_invalid_settings_are_refused(changes, message):
     with pytest.raises(InvalidInputError, match=message):
         NodeCreation(**changes)

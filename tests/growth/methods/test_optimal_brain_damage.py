@@ -125,7 +125,9 @@ def test_an_edit_that_is_replayed_needs_no_samples():
         replayed.load_state_dict(learned.state_dict())
         probe = context().probe
         assert torch.equal(replayed.eval()(probe), learned.eval()(probe))
-        with pytest.raises(InvalidInputError, match="there are none here"):
+        with pytest.raises(
+            InvalidInputError, match="and there are none; set the samples"
+        ):
             how.edit(model, replace(context(), samples=None))
 
 
@@ -157,7 +159,7 @@ def test_units_that_cost_nothing_go_first_and_the_function_stays():
     assert edit.certificate.preserves(1e-5)
 
 
-def test_a_network_of_ones_own_and_a_trained_one(tmp_path):
+def test_a_users_network_and_a_trained_one(tmp_path):
     trained = build_model("mlp", in_channels=1, image_size=6, num_classes=3)
     path = save_tensors(tmp_path / "weights.pt", trained.state_dict())
     how = method(checkpoint=str(path), model_args={})

@@ -1,4 +1,4 @@
-"""What Optimal Brain Surgeon deletes is zero, costs what it says, and never more."""
+"""Optimal Brain Surgeon: deleted weights are zero, at the predicted cost."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_it_never_costs_more_than_damage_by_the_same_hessian():
     assert (costs <= damage + 1e-6).all() and (costs < 0.95 * damage).any()
 
 
-def test_each_deletion_costs_what_it_says_and_leaves_a_zero():
+def test_each_deletion_has_the_predicted_cost_and_leaves_a_zero():
     _, matrix, weights = problem()
     inverse = inverse_directly(matrix, 0)
     for index in range(SIZE):
@@ -131,11 +131,11 @@ def test_on_a_quadratic_problem_the_error_rises_as_predicted():
     )
 
 
-def test_what_cannot_be_inverted_is_refused(monkeypatch):
+def test_matrices_that_cannot_be_inverted_are_refused(monkeypatch):
     negative = -torch.eye(3, dtype=torch.float64)
-    with pytest.raises(InvalidInputError, match="not positive definite: train on"):
+    with pytest.raises(InvalidInputError, match="not positive definite: train longer"):
         inverse_directly(negative, 1e-4)
-    with pytest.raises(InvalidInputError, match="no samples"):
+    with pytest.raises(InvalidInputError, match="needs samples, and there are none"):
         inverse_by_recursion([], 0, 1e-4)
     monkeypatch.setattr("gradnet.growth.methods.optimal_brain_surgeon.MAX_WEIGHTS", 2)
     for make in (
@@ -144,7 +144,7 @@ def test_what_cannot_be_inverted_is_refused(monkeypatch):
         lambda: surgeon().edit(begin(surgeon()), context()),
     ):
         with pytest.raises(
-            InvalidInputError, match="takes networks of up to 2 weights"
+            InvalidInputError, match="give a network of up to 2 weights"
         ):
             make()
 
@@ -176,7 +176,7 @@ def test_the_method_deletes_corrects_and_retrains(changes):
     assert counts == sorted(counts, reverse=True) and len(counts) == 3
 
 
-def test_a_second_round_leaves_what_is_deleted_alone():
+def test_a_second_round_keeps_deleted_weights_at_zero():
     how = surgeon()
     first = how.edit(begin(how), context())
     second = how.edit(first.model, context(stage=2))

@@ -1,4 +1,4 @@
-"""Columns are added one a stage; the old ones stay bit for bit as they were."""
+"""Each stage adds a column; old columns stay bit-identical."""
 
 import copy
 
@@ -152,12 +152,12 @@ def test_one_column_does_not_grow():
     assert not growth.history.edits and len(growth.model.columns) == 1
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_settings_are_refused():
     with pytest.raises(InvalidInputError, match="columns is 0; it must be >= 1"):
         Progressive(columns=0)
     with pytest.raises(InvalidInputError, match="no adapter 'other'"):
         Progressive(adapter="other").initial_model(SHAPE, 4)
     with pytest.raises(InvalidInputError, match="4 x 4 are too small"):
         Progressive().initial_model((1, 4, 4), 4)
-    with pytest.raises(InvalidInputError, match="square images, these are 8 x 9"):
+    with pytest.raises(InvalidInputError, match="square images, not 8 x 9"):
         Progressive().initial_model((1, 8, 9), 4)

@@ -1,11 +1,11 @@
-"""A call tells its name, its arguments and what it meets."""
+"""A call has the name, the arguments and the input layouts of its node."""
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from gradnet.surgery.channels.calls import Call, Obstructed, normalized
+from gradnet.surgery.channels.calls import Call, FixedChannels, normalize_dimensions
 from gradnet.surgery.channels.streams import Layout, Segment, Streams
 
 
@@ -41,17 +41,17 @@ def test_names_and_arguments(calls):
     assert calls["cat"].argument(2, "out", "none") == "none"
 
 
-def test_what_a_call_meets(calls):
-    assert calls["layer_"].meets == []
-    assert calls["relu_"].meets == [Layout(1, (Segment(0, 3),))]
-    assert calls["relu_"].layout == calls["relu_"].meets[0]
-    assert [len(calls[name].meets) for name in ("sum_1", "cat")] == [1, 2]
+def test_layouts_of_the_inputs(calls):
+    assert calls["layer_"].tracked == []
+    assert calls["relu_"].tracked == [Layout(1, (Segment(0, 3),))]
+    assert calls["relu_"].layout == calls["relu_"].tracked[0]
+    assert [len(calls[name].tracked) for name in ("sum_1", "cat")] == [1, 2]
     assert calls["cat"].shape == (2, 4)
-    for name in ("layer_", "cat"):  # an input of no layer; two inputs
-        with pytest.raises(Obstructed, match="does not know what it does"):
+    for name in ("layer_", "cat"):  # an input without channels of a layer; two inputs
+        with pytest.raises(FixedChannels, match="effect on channels is unknown"):
             _ = calls[name].layout
 
 
 def test_dimensions_are_counted_from_the_front():
-    assert normalized(-1, 4) == [3]
-    assert normalized((1, -2), 4) == [1, 2]
+    assert normalize_dimensions(-1, 4) == [3]
+    assert normalize_dimensions((1, -2), 4) == [1, 2]

@@ -1,4 +1,4 @@
-"""What cannot be traced is told by its class and the reason."""
+"""Networks that cannot be traced are refused with their class and the reason."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from gradnet.core.torchvision import import_torchvision
 from gradnet.errors import InvalidInputError
 from gradnet.surgery.channels.calls import shape_of
-from gradnet.surgery.channels.graphs import called_layers, traced, unusable_layers
+from gradnet.surgery.channels.graphs import called_layers, trace, unsupported_layers
 from gradnet.surgery.widen import widen
 
 
@@ -35,27 +35,27 @@ class Branching(nn.Module):
         ("loop", "Branching cannot be traced by torch.fx: Proxy object cannot be it"),
         (
             "training",
-            "Branching calls other layers in training than in eval.*: two; sw",
+            "Branching calls other layers in training mode than in eval.*: two; dis",
         ),
         ("tuple", "Branching returns a tuple"),
     ],
 )
-def test_what_cannot_be_read_is_told(kind, match):
+def test_networks_that_cannot_be_traced_are_refused(kind, match):
     model = Branching(kind)
     with pytest.raises(InvalidInputError, match=match):
-        traced(model, torch.randn(2, 3))
+        trace(model, torch.randn(2, 3))
     with pytest.raises(InvalidInputError, match=match):
         widen(model, "one", 5, probe=torch.randn(2, 3))
 
 
-def test_probe_of_another_shape_is_told():
+def test_a_probe_of_another_shape_is_refused():
     with pytest.raises(
         InvalidInputError, match="Linear fails on the probe: mat1 and mat2"
     ):
-        traced(nn.Linear(3, 2), torch.randn(2, 4))
+        trace(nn.Linear(3, 2), torch.randn(2, 4))
 
 
-def test_auxiliary_heads_are_told():
+def test_auxiliary_heads_are_refused():
     import_torchvision()
     from torchvision import models
 
@@ -63,18 +63,18 @@ def test_auxiliary_heads_are_told():
     with pytest.raises(
         InvalidInputError, match=r"GoogLeNet calls.*aux1.*aux_logits=False"
     ):
-        traced(model.eval(), torch.randn(1, 3, 64, 64))
+        trace(model.eval(), torch.randn(1, 3, 64, 64))
 
 
 def test_graph_has_shapes_and_the_model_is_left():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout())
     state = torch.get_rng_state()
-    graph = traced(model, torch.randn(4, 3, generator=torch.Generator()))
+    graph = trace(model, torch.randn(4, 3, generator=torch.Generator()))
     assert torch.equal(torch.get_rng_state(), state)
     assert [shape_of(n) for n in graph.graph.nodes][:2] == [(4, 3), (4, 2)]
     assert dict(called_layers(graph)) == {"0": 1, "1": 1, "2": 1}
     assert model.training and model[1].num_batches_tracked == 0
-    assert unusable_layers(graph, model) == {}
+    assert unsupported_layers(graph, model) == {}
 
 
 def test_one_module_under_two_names_is_unusable():
@@ -83,7 +83,7 @@ def test_one_module_under_two_names_is_unusable():
     model.add_module("prelu", nn.PReLU())
     model.add_module("same", model.prelu)
     model.add_module("last", nn.Linear(3, 2))
-    graph = traced(model, torch.randn(2, 3))
-    unusable = unusable_layers(graph, model)
-    assert set(unusable) == {"0", "alias"}
-    assert unusable["0"].startswith("it is called more than once")
+    graph = trace(model, torch.randn(2, 3))
+    unsupported = unsupported_layers(graph, model)
+    assert set(unsupported) == {"0", "alias"}
+    assert unsupported["0"].startswith("it is called more than once")

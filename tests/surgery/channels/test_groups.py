@@ -1,4 +1,4 @@
-"""Groups are complete, and every trap is refused with the layer and the reason."""
+"""Groups are complete; unsupported networks are refused with layer and reason."""
 
 import copy
 
@@ -34,7 +34,7 @@ def test_residual_stream_is_one_group():
 
 def test_concatenated_channels_have_offsets_and_flattened_ones_repeat():
     group = channel_group(Branches(), "right", torch.randn(*IMAGES))
-    assert set(group.places) == {
+    assert set(group.slices) == {
         ChannelSlice("right", "producer", 0),
         ChannelSlice("bn", "carrier", 0, 7),
         ChannelSlice("mix", "consumer", 1, 7),
@@ -49,7 +49,7 @@ def test_any_member_finds_the_same_group_and_leaves_the_model(case):
     modes = [module.training for module in model.modules()]
     group = channel_group(model, layer, x)
     for member in group.layers("producer"):
-        assert set(channel_group(model, member, x).places) == set(group.places)
+        assert set(channel_group(model, member, x).slices) == set(group.slices)
     assert modes == [module.training for module in model.modules()]
     assert all(t.equal(state[n]) for n, t in model.state_dict().items())
     assert not any(hasattr(t, "proxy") for t in model.parameters())
@@ -92,7 +92,7 @@ class Net(nn.Module):
         return self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-def trap(step, **members):
+def net_with(step, **members):
     """The builder of a network with a step, and with what the step calls."""
 
     def build() -> nn.Module:
@@ -108,98 +108,98 @@ def attention() -> nn.Module:
     return nn.MultiheadAttention(36, 1)
 
 
-TRAPS = {
+UNSUPPORTED = {
     "fixed view": (
-        trap(lambda net, x: x.view(-1, 4, 36).view(-1, 4, 6, 6)),
-        r"node 'view' is a fixed reshape, view\(-1, 4, 36\); write flatten",
+        net_with(lambda net, x: x.view(-1, 4, 36).view(-1, 4, 6, 6)),
+        r"node 'view' is a fixed reshape, view\(-1, 4, 36\); use flatten",
     ),
     "fixed flatten": (
-        trap(lambda net, x: net.wide(x.reshape(-1, 144)), wide=lambda: Wide()),
+        net_with(lambda net, x: net.wide(x.reshape(-1, 144)), wide=lambda: Wide()),
         r"'reshape' is a fixed reshape, reshape\(-1, 144\)",
     ),
     "channel shuffle": (
-        trap(lambda net, x: functional.channel_shuffle(x, 2)),
+        net_with(lambda net, x: functional.channel_shuffle(x, 2)),
         r"node 'channel_shuffle' \(channel_shuffle\)",
     ),
     "permute": (
-        trap(lambda net, x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2)),
+        net_with(lambda net, x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2)),
         r"'permute' \(permute",
     ),
     "chunk": (
-        trap(lambda net, x: torch.cat(x.chunk(2, 1), 1)),
-        r"node 'chunk' \(chunk\), of which surgery does not know",
+        net_with(lambda net, x: torch.cat(x.chunk(2, 1), 1)),
+        r"node 'chunk' \(chunk\), whose effect on channels is unknown",
     ),
-    "slice": (trap(lambda net, x: x[:, 0:4]), r"node 'getitem' \(getitem\)"),
+    "slice": (net_with(lambda net, x: x[:, 0:4]), r"node 'getitem' \(getitem\)"),
     "product of matrices": (
-        trap(lambda net, x: torch.matmul(x, x)),
+        net_with(lambda net, x: torch.matmul(x, x)),
         r"node 'matmul' \(matmul\)",
     ),
     "mean of channels": (
-        trap(lambda net, x: x + x.mean(1, keepdim=True)),
+        net_with(lambda net, x: x + x.mean(1, keepdim=True)),
         r"node 'mean' \(mean\)",
     ),
     "grouped convolution": (
-        trap(lambda net, x: net.g(x), g=lambda: nn.Conv2d(4, 4, 1, groups=2)),
-        r"layer 'g' \(Conv2d\) is a convolution of 2 groups; only one group",
+        net_with(lambda net, x: net.g(x), g=lambda: nn.Conv2d(4, 4, 1, groups=2)),
+        r"layer 'g' \(Conv2d\) is a convolution with 2 groups; only one group",
     ),
     "multiplied depthwise": (
-        trap(
+        net_with(
             lambda net, x: net.g(x).mean(1, keepdim=True).expand(-1, 4, -1, -1),
             g=lambda: nn.Conv2d(4, 8, 1, groups=4),
         ),
-        r"layer 'g' \(Conv2d\) is a convolution of 4 groups",
+        r"layer 'g' \(Conv2d\) is a convolution with 4 groups",
     ),
     "transposed convolution": (
-        trap(lambda net, x: net.t(x), t=lambda: nn.ConvTranspose2d(4, 4, 1)),
-        r"layer 't' \(ConvTranspose2d\), of which",
+        net_with(lambda net, x: net.t(x), t=lambda: nn.ConvTranspose2d(4, 4, 1)),
+        r"layer 't' \(ConvTranspose2d\), whose effect",
     ),
     "attention": (
-        trap(lambda net, x: net.a(*3 * [x.flatten(2)])[0][..., None], a=attention),
+        net_with(lambda net, x: net.a(*3 * [x.flatten(2)])[0][..., None], a=attention),
         r"layer 'a' \(MultiheadAttention\)",
     ),
     "called twice": (
-        trap(lambda net, x: net.c(net.c(x)), c=lambda: nn.Conv2d(4, 4, 1)),
-        r"they meet layer 'c' \(Conv2d\): it is called more than once; give",
+        net_with(lambda net, x: net.c(net.c(x)), c=lambda: nn.Conv2d(4, 4, 1)),
+        r"they enter layer 'c' \(Conv2d\): it is called more than once; give",
     ),
     "parameter of no layer": (
-        trap(lambda net, x: x * net.s, s=lambda: nn.Parameter(torch.ones(4, 1, 1))),
-        r"node 'mul' \(mul\) joins them with 's', a parameter or buffer of no layer",
+        net_with(lambda net, x: x * net.s, s=lambda: nn.Parameter(torch.ones(4, 1, 1))),
+        r"node 'mul' \(mul\) combines them with 's', a parameter or buffer outside",
     ),
     "functional layer": (
-        trap(
+        net_with(
             lambda net, x: functional.conv2d(x, net.f.weight),
             f=lambda: nn.Conv2d(4, 4, 1),
         ),
         r"node 'conv2d' \(conv2d\)",
     ),
     "parametrized": (
-        trap(
+        net_with(
             lambda net, x: net.p(x),
             p=lambda: parametrizations.weight_norm(nn.Conv2d(4, 4, 1)),
         ),
         r"layer 'p' .*parametrizations.weight.original0",
     ),
     "rows of a linear layer": (
-        trap(lambda net, x: net.r(x), r=lambda: nn.Linear(6, 6)),
-        r"layer 'r' \(Linear\) does not read them as its inputs; put a flatten",
+        net_with(lambda net, x: net.r(x), r=lambda: nn.Linear(6, 6)),
+        r"layer 'r' \(Linear\) does not take them as input features; flatten",
     ),
     "norm over other dimensions": (
-        trap(
+        net_with(
             lambda net, x: net.n(x.flatten(2).unsqueeze(1)).squeeze(1)[..., None],
             n=lambda: nn.BatchNorm2d(1),
         ),
         r"layer 'n' \(BatchNorm2d\) does not have one entry for each",
     ),
     "different division": (
-        trap(
+        net_with(
             lambda net, x: x + torch.cat([net.d(x), net.d2(x)], 1),
             d=lambda: nn.Conv2d(4, 1, 1),
             d2=lambda: nn.Conv2d(4, 3, 1),
         ),
-        r"'add' \(add\) joins tensors whose channels do not match",
+        r"'add' \(add\) combines tensors whose channels do not match",
     ),
     "softmax over the channels": (
-        trap(lambda net, x: functional.softmax(x, 1)),
+        net_with(lambda net, x: functional.softmax(x, 1)),
         r"node 'softmax' \(softmax\) mixes them.*exact=False",
     ),
 }
@@ -214,9 +214,9 @@ class Wide(nn.Module):
         return self.linear(x)[:, :, None, None]
 
 
-@pytest.mark.parametrize("name", TRAPS)
-def test_traps_are_refused(name):
-    build, match = TRAPS[name]
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_unsupported_networks_are_refused(name):
+    build, match = UNSUPPORTED[name]
     with pytest.raises(
         InvalidInputError, match="(?s)layer 'conv' cannot change.*" + match
     ):
@@ -234,28 +234,40 @@ class FromInput(Net):
         return self.head((x + self.conv(x)).mean((2, 3)))
 
 
-gate = trap(lambda net, x: x * net.gate(x), gate=lambda: nn.Conv2d(4, 1, 1))
+gate = net_with(lambda net, x: x * net.gate(x), gate=lambda: nn.Conv2d(4, 1, 1))
 
 
 def tied() -> nn.Module:
     names = ("other", "same")
     members = {name: lambda: nn.Conv2d(4, 4, 1) for name in names}
-    net = trap(lambda net, x: net.same(net.other(x)), **members)()
+    net = net_with(lambda net, x: net.same(net.other(x)), **members)()
     net.same.weight = net.other.weight
     return net
 
 
-def test_other_traps_are_refused():
+def test_other_unsupported_layers_are_refused():
     x = torch.randn(*IMAGES)
     for model, layer, match in (
-        (FromInput(), "conv", "node 'add' .add. joins them with the network's input"),
-        (gate(), "gate", "spreads one channel over several"),
+        (
+            FromInput(),
+            "conv",
+            "node 'add' .add. combines them with the network's input",
+        ),
+        (gate(), "gate", "broadcasts one channel to several"),
         (tied(), "other", "'other' cannot be changed: it shares parameters with same"),
         (tied(), "conv", "'other' .Conv2d.: it shares parameters with same; untie"),
-        (TRAPS["functional layer"][0](), "f", "'f'.*its weight is given to a function"),
-        (TRAPS["called twice"][0](), "c", "'c' cannot be changed: it is called more"),
-        (TRAPS["parametrized"][0](), "p", "'p' cannot be changed.*original1"),
-        (TRAPS["multiplied depthwise"][0](), "g", "a convolution of 4 groups"),
+        (
+            UNSUPPORTED["functional layer"][0](),
+            "f",
+            "'f'.*its weight is given to a function",
+        ),
+        (
+            UNSUPPORTED["called twice"][0](),
+            "c",
+            "'c' cannot be changed: it is called more",
+        ),
+        (UNSUPPORTED["parametrized"][0](), "p", "'p' cannot be changed.*original1"),
+        (UNSUPPORTED["multiplied depthwise"][0](), "g", "a convolution with 4 groups"),
         (Net(), "head", "units of layer 'head' cannot change.*the network's output"),
     ):
         with pytest.raises(InvalidInputError, match=match):
@@ -270,22 +282,24 @@ def test_layer_within_another_is_refused():
         nn.Flatten(),
         nn.Linear(128, 3),
     )
-    with pytest.raises(InvalidInputError, match="'1.linear1' is not called on its own"):
+    with pytest.raises(InvalidInputError, match="'1.linear1' is not called directly"):
         channel_group(model, "1.linear1", torch.randn(*IMAGES))
 
 
 def test_depthwise_layer_of_several_streams_is_refused():
-    net = trap(
+    net = net_with(
         lambda net, x: net.both(torch.cat([x, net.c(x)], 1))[:, :4],
         c=lambda: nn.Conv2d(4, 4, 1),
         both=lambda: nn.Conv2d(8, 8, 1, groups=8),
     )()
-    with pytest.raises(InvalidInputError, match="'both'.*carries the units of several"):
+    with pytest.raises(
+        InvalidInputError, match="'both'.*processes the units of several"
+    ):
         channel_group(net, "both", torch.randn(*IMAGES))
 
 
 def test_obstacles_for_copies_only_can_be_allowed():
-    net = trap(lambda net, x: net.n(x), n=lambda: nn.GroupNorm(2, 4))()
+    net = net_with(lambda net, x: net.n(x), n=lambda: nn.GroupNorm(2, 4))()
     x = torch.randn(*IMAGES)
     with pytest.raises(InvalidInputError, match="layer 'n' .GroupNorm. mixes them"):
         channel_group(net, "conv", x)

@@ -66,9 +66,9 @@ def test_channels_are_followed(layer):
     x = torch.randn(*IMAGES, dtype=torch.float64)
     edit = widen(model, "0", 9, probe=x)
     assert edit.certificate.largest_difference <= 1e-10
-    twin = eval(f"nn.{edit.model[1]!r}").double()
-    twin.load_state_dict(edit.model[1].state_dict())
-    assert ("9" in repr(twin)) == ("4" in repr(layer))
+    restored = eval(f"nn.{edit.model[1]!r}").double()
+    restored.load_state_dict(edit.model[1].state_dict())
+    assert ("9" in repr(restored)) == ("4" in repr(layer))
 
 
 @pytest.mark.parametrize("layer", MIXED, ids=repr)

@@ -1,4 +1,4 @@
-"""Streams join what belongs together, and layouts follow the tensor."""
+"""Streams join tensors that share channels, and layouts follow the tensor."""
 
 import itertools
 
@@ -32,11 +32,11 @@ def test_joined_streams_are_the_connected_ones(count, pairs):
         for index in merged:
             classes[index] = merged
     for index in range(count):
-        ((places, _),) = streams.of(f"layer{index}")
-        assert {p.layer for p in places} == {f"layer{i}" for i in classes[index]}
+        ((slices, _),) = streams.of(f"layer{index}")
+        assert {p.layer for p in slices} == {f"layer{i}" for i in classes[index]}
 
 
-def test_obstacles_stay_with_what_is_joined():
+def test_obstacles_are_joined_with_streams():
     streams = Streams()
     one, other = streams.start(1, 3), streams.start(1, 3)
     streams.record(one, "one", "producer", 0)
@@ -51,7 +51,7 @@ def test_obstacles_stay_with_what_is_joined():
     ]
 
 
-def test_places_of_several_segments():
+def test_slices_of_several_segments():
     streams = Streams()
     left, right = streams.start(1, 3), streams.start(1, 2)
     streams.record(left, "left", "producer", 0)
