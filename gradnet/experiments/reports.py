@@ -21,6 +21,12 @@ from gradnet.experiments.tables import (
     trials_to_markdown,
 )
 
+# What the table of growth runs computes with.
+COMPARED = (
+    *("validation_accuracy", "test_accuracy", "test_loss", "parameters"),
+    *("training_flops", "training_seconds", "steps"),
+)
+
 
 def write_report(
     rows: Sequence[Mapping[str, Any]], folder: str | Path, title: str = ""
@@ -79,7 +85,7 @@ def _is_growth(row: Mapping[str, Any]) -> bool:
     """Whether a row has what the tables of growth runs compute with."""
     training = (row["settings"] or {}).get("training")
     has_rhythm = isinstance(training, Mapping) and "evaluate_every" in training
-    return has_rhythm and all(name in row for name in GROWTH_COLUMNS)
+    return has_rhythm and all(name in row for name in COMPARED)
 
 
 def write_trials_report(

@@ -63,10 +63,10 @@ class StageFiles:
         Args:
             stages: the last stage that a run can have.
             now: see :func:`gradnet.core.reproducibility.environment`.
-            accept_differences: continue also what was written in another environment.
+            accept_differences: also continue a run of another environment.
 
         Returns:
-            The state, whose ``environments`` end with ``now``; None if none was
+            The state, where ``environments`` ends with ``now``; None if none was
             written.
 
         Raises:
