@@ -1,4 +1,4 @@
-"""The readers of the package, by kind of file, as the tests of hostile files call them."""
+"""The readers of the package by kind of file, for the tests of hostile files."""
 
 from collections.abc import Callable
 from pathlib import Path
