@@ -18,7 +18,7 @@ from gradnet.checkpoints.exact_weights import load_exactly
 from gradnet.checkpoints.tensor_file import load_with_header, save_with_header
 from gradnet.core.field_types import mistyped
 from gradnet.core.formats import Format, unchanged
-from gradnet.core.plain_values import shown
+from gradnet.core.plain_values import reason_of, shown
 from gradnet.core.reproducibility import versions
 from gradnet.data.augmentation import Augmentation
 from gradnet.data.splits import Splits
@@ -141,7 +141,7 @@ def _info_of(header: Mapping[str, Any], source: str) -> SnapshotInfo:
         fault = mistyped(info, SnapshotInfo)
         fault = fault or mistyped(info.make_augmentation(), Augmentation)
     except (TypeError, ValueError) as error:
-        fault = str(error).removeprefix("SnapshotInfo.__init__() ")
+        fault = reason_of(error).removeprefix("SnapshotInfo.__init__() ")
     if fault is None:
         fault = _out_of_range(info)
     if fault is not None:
