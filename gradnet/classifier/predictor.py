@@ -24,7 +24,7 @@ from gradnet.classifier.tangent import (
 from gradnet.core.field_types import mistyped
 from gradnet.core.formats import Format, unchanged
 from gradnet.core.reproducibility import isolated_randomness, versions
-from gradnet.core.text import listed, shown
+from gradnet.core.text import listed, reason_of, shown
 from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.layout import BlockLayout
@@ -270,7 +270,10 @@ def _recipe_of(header: Mapping[str, Any], source: str) -> Recipe:
             raise DamagedFileError(f"{source} has a damaged header: no {name!r} in it")
         if name in header and (fault := mistyped(header[name], kind, name)):
             raise DamagedFileError(f"{source} has a damaged header: {fault}")
-    recipe = Recipe.from_dict(header["recipe"])
+    try:
+        recipe = Recipe.from_dict(header["recipe"])
+    except GradnetError as error:
+        raise DamagedFileError(f"{source}: {reason_of(error)}") from None
     if fault := mistyped(recipe, Recipe):
         raise DamagedFileError(f"{source} has a damaged header: recipe.{fault}")
     return recipe

@@ -51,6 +51,7 @@ OF_TENSORS = re.compile(
 )
 
 
+ZIP_STARTS = b"PK\x03\x04", b"PK\x05\x06"
 ADVICE = re.compile(r"weights.only|pickle", re.IGNORECASE)
 
 
@@ -274,7 +275,7 @@ def read_npz(
             if not zipfile.is_zipfile(stream):
                 raise ValueError("it is no archive of arrays, as numpy.savez writes")
             stream.seek(0)
-            if stream.read(2) != b"PK":  # or numpy advises to unpickle it
+            if stream.read(4) not in ZIP_STARTS:  # or numpy advises to unpickle it
                 raise ValueError("its beginning is damaged")
             stream.seek(0)
             file = np.load(stream, allow_pickle=False)

@@ -1,9 +1,9 @@
 """Pickles of tuples within tuples, which take no room and no end of time to hash."""
 
+import io
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import IO
 
 from gradnet.errors import DamagedFileError
 
@@ -27,8 +27,10 @@ def check_tuples(path: str | Path) -> None:
             _check_archive(path)
         else:  # the format before torch 1.6: five pickles in sequence
             with Path(path).open("rb") as file:
-                for _ in range(5):
-                    _check(file)
+                pickles = io.BytesIO(file.read(MAX_PICKLE_BYTES))
+            for _ in range(5):
+                if not _check(pickles):
+                    break
     except zipfile.BadZipFile:  # its reader says what is wrong with it
         return
     except _BombError:
@@ -48,16 +50,19 @@ def _check_archive(path: str | Path) -> None:
             if entry.filename.endswith("data.pkl"):
                 if entry.file_size > MAX_PICKLE_BYTES:
                     raise _BombError
-                with archive.open(entry) as file:
-                    _check(file)
+                _check(io.BytesIO(archive.read(entry)))
 
 
 _MARK = -1
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def _check(file: IO[bytes]) -> None:
-    """Follow the stack of a pickle; of each object only the parts of tuples count."""
+def _check(file: io.BytesIO) -> bool:
+    """Follow the stack of a pickle; of each object only the parts of tuples count.
+
+    Returns:
+        Whether it was whole, so that another may follow.
+    """
     stack: list[int] = []
     memo: dict[int, int] = {}
     try:
@@ -84,13 +89,9 @@ def _check(file: IO[bytes]) -> None:
                     before = before[: before.index(pickletools.markobject)]
                 _pop(stack, len(before))
                 stack += [1] * len(operation.stack_after)
-    except (
-        ValueError,
-        IndexError,
-        EOFError,
-        MemoryError,
-    ):  # its reader says what is wrong with it
-        return
+    except (ValueError, IndexError, EOFError, MemoryError):
+        return False  # its reader says what is wrong with it
+    return True
 
 
 def _pop(stack: list[int], count: int) -> list[int]:
