@@ -161,7 +161,10 @@ def test_no_samples() -> None:
     ("make", "message"),
     [
         (lambda: Projection(0), "size is 0; it must be >= 1"),
-        (lambda: Projection(4, "sparse"), "no projection 'sparse'"),
+        (
+            lambda: Projection(4, "sparse"),
+            "kind is 'sparse'; it must be rademacher or gaussian",
+        ),
         (lambda: Subset(0), "size is 0; it must be >= 1"),
     ],
 )
