@@ -58,7 +58,7 @@ class NodeCreationSettings(Validated):
     weight_range: NonNegative = 0.1666
     outgoing_range: NonNegative = 0.1666
     window: Count = 1000
-    threshold: Annotated[float, Range(0, 1)] = 0.05
+    threshold: NonNegative = 0.05
     mean_error: NonNegative = 0.001
     largest_error: NonNegative = 0.01
     max_units: Annotated[int, Range(1, 10_000)] = 50

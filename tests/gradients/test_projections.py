@@ -160,9 +160,12 @@ def test_no_samples() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Projection(0), "the projection's size is 0"),
-        (lambda: Projection(4, "sparse"), "no projection 'sparse'"),
-        (lambda: Subset(0), "the subset's size is 0"),
+        (lambda: Projection(0), "size is 0; it must be >= 1"),
+        (
+            lambda: Projection(4, "sparse"),
+            "kind is 'sparse'; it must be rademacher or gaussian",
+        ),
+        (lambda: Subset(0), "size is 0; it must be >= 1"),
     ],
 )
 def test_bad_arguments_are_refused(make: object, message: str) -> None:

@@ -27,7 +27,7 @@ class PhaseSettings(Validated):
     growth: Positive = 2.0
     decay: NonNegative = 0.0
     patience: Count = 8
-    change: Annotated[float, Range(0, 1)] = 0.01
+    change: NonNegative = 0.01
     epochs: Count = 100
 
 

@@ -69,7 +69,7 @@ class NodeCreation(NamedNetwork):
     )
     nodes: Width = 4
     max_edits: Annotated[int, Range(0, 10_000)] = 30
-    threshold: Annotated[float, Range(0, 1)] = 0.05
+    threshold: NonNegative = 0.05
     window: Count = 3
     place: Literal["largest-gradient", "round-robin", "random"] = "round-robin"
     weight_range: NonNegative = 1.0

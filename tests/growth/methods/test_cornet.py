@@ -263,7 +263,6 @@ def test_the_first_steps_of_a_preserving_block_move_its_last_convolution():
     "changes",
     [
         {"final_blocks": 15},
-        {"initial_blocks": 0},
         {"initial_blocks": 5, "final_blocks": 4},
     ],
     ids=str,
@@ -271,3 +270,5 @@ def test_the_first_steps_of_a_preserving_block_move_its_last_convolution():
 def test_blocks_that_do_not_fit_are_refused(changes):
     with pytest.raises(InvalidInputError, match="cannot grow from .* which have 14"):
         _ = Cornet(**changes).edits
+    with pytest.raises(InvalidInputError, match="initial_blocks is 0; it must be >= 1"):
+        Cornet(initial_blocks=0)

@@ -185,7 +185,7 @@ def test_a_choice_without_samples_is_refused():
     [
         ({"nodes": 0}, "nodes is 0"),
         ({"window": 0}, "window is 0"),
-        ({"layers": []}, "name at least one of layers"),
+        ({"layers": []}, "layers is .*; it must be a list of 1 to 1000"),
     ],
 )
 def test_invalid_settings_are_refused(changes, message):

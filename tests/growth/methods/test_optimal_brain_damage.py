@@ -181,7 +181,7 @@ def test_batch_norm_networks_prune_in_either_mode():
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"fraction": 1.0}, "between 0 and 1"),
+        ({"fraction": 1.0}, "fraction is 1.0; it must be > 0 and < 1"),
         ({"rounds": 0}, "must be >= 1"),
         ({"curvature_samples": 0}, "must be >= 1"),
     ],

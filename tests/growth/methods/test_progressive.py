@@ -155,7 +155,7 @@ def test_one_column_does_not_grow():
 def test_invalid_settings_are_refused():
     with pytest.raises(InvalidInputError, match="columns is 0; it must be >= 1"):
         Progressive(columns=0)
-    with pytest.raises(InvalidInputError, match="no adapter 'other'"):
+    with pytest.raises(InvalidInputError, match="adapter is 'other'; it must be"):
         Progressive(adapter="other").initial_model(SHAPE, 4)
     with pytest.raises(InvalidInputError, match="4 x 4 are too small"):
         Progressive().initial_model((1, 4, 4), 4)
