@@ -272,7 +272,7 @@ def _recipe_of(header: Mapping[str, Any], source: str) -> Recipe:
             raise DamagedFileError(f"{source} has a damaged header: {fault}")
     try:
         recipe = Recipe.from_dict(header["recipe"])
-    except GradnetError as error:
+    except InvalidInputError as error:
         raise DamagedFileError(f"{source}: {reason_of(error)}") from None
     if fault := mistyped(recipe, Recipe):
         raise DamagedFileError(f"{source} has a damaged header: recipe.{fault}")

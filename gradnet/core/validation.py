@@ -41,6 +41,7 @@ Fraction = Annotated[float, Range(above=0, below=1)]
 Level = Annotated[float, Range(above=0, at_most=1)]
 Widths = Annotated[list[Width], Length(1, 32)]
 
+MAX_INTEGER = 2**63 - 1  # what torch and numpy take
 _LISTS = (list, tuple, Sequence)
 _NAMES = {
     int: "a whole number",
@@ -194,7 +195,8 @@ def _is_instance(value: object, hint: Any) -> bool:
         is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         return is_number and is_finite(typing.cast(float, value))
     if hint is int:
-        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return is_integer and abs(typing.cast(int, value)) <= MAX_INTEGER
     if hint is Any:
         return True
     # Protocols and the like say nothing that could be asked of a value here.
