@@ -46,11 +46,18 @@ def is_arithmetic(expression: str) -> bool:
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     names = [node.id for node in nodes if isinstance(node, ast.Name)]
     values = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    operands = [
+        operand
+        for node in nodes
+        if isinstance(node, ast.BinOp)
+        for operand in (node.left, node.right)
+    ]
     return (
         len(nodes) <= MAX_PARTS
         and all(isinstance(node, ARITHMETIC) for node in nodes)
         and all(SIZE_FUNCTIONS.fullmatch(name) for name in names)
         and all(map(_is_small, values))
+        and not any(map(_is_text, operands))  # which a product repeats
         and _exponents(calls) <= MAX_EXPONENT
     )
 
@@ -61,6 +68,10 @@ def _is_small(value: object) -> bool:
         return SYMBOL.fullmatch(value) is not None
     is_number = value is None or isinstance(value, int | float)
     return is_number and (value is None or abs(value) <= MAX_NUMBER)  # type: ignore[arg-type]
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _exponents(calls: list[ast.Call]) -> float:
