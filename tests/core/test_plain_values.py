@@ -2,7 +2,8 @@
 
 import pytest
 
-from gradnet.core.plain_values import check_plain, listed, parse_json, reason_of, shown
+from gradnet.core.plain_values import check_plain, parse_json
+from gradnet.core.text import listed, reason_of, shown
 
 
 @pytest.mark.parametrize(
