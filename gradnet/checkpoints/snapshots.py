@@ -22,7 +22,7 @@ from gradnet.core.reproducibility import versions
 from gradnet.core.text import reason_of, shown
 from gradnet.data.augmentation import Augmentation
 from gradnet.data.splits import Splits
-from gradnet.errors import DamagedFileError
+from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.models import MODELS, build_model
 
 # Format 1 has a kind and a number, format 2 a checksum; the fields are those of 0.
@@ -130,7 +130,10 @@ def load_snapshot(path: str | Path) -> Snapshot:
     info = _info_of(FORMAT.read(header, str(path)), str(path))
 
     def build() -> nn.Module:
-        return build_model(info.model, **info.arguments)
+        try:
+            return build_model(info.model, **info.arguments)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{path}: {error}") from None
 
     model = build_from_file(build, tensors.values(), str(path), "snapshot")
     load_exactly(model, tensors, str(path))

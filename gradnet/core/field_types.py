@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from gradnet.core.text import shown
 from gradnet.core.validation import check_value, hints_of
 from gradnet.errors import InvalidInputError
 
@@ -29,16 +30,16 @@ def mistyped(value: object, hint: Any, name: str = "") -> str | None:
         >>> mistyped(Settings("3"), Settings)
         "steps is '3'; it must be a whole number"
     """
-    parts = [(name or "it", value, hint)]
-    if dataclasses.is_dataclass(hint) and isinstance(value, hint):  # type: ignore[arg-type]
-        fields = hints_of(type(value))
-        parts = [
-            (f"{name}.{field}".lstrip("."), getattr(value, field), inner)
-            for field, inner in fields.items()
-        ]
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if not isinstance(value, hint):
+            return f"{name or 'it'} is {shown(value)}, not {hint.__name__}"
+        faults = (
+            mistyped(getattr(value, field), inner, f"{name}.{field}".lstrip("."))
+            for field, inner in hints_of(hint).items()
+        )
+        return next((fault for fault in faults if fault), None)
     try:
-        for part in parts:
-            check_value(*part)
+        check_value(name or "it", value, hint)
     except InvalidInputError as error:
         return str(error)
     return None

@@ -120,12 +120,15 @@ class Extraction:
 
     def _count_logits(self) -> int:
         """``K``, once images, labels and logits are of types that are not cast."""
-        for name, wanted in (("images", torch.uint8), ("targets", torch.int64)):
-            found = getattr(self.inputs, name).dtype
-            if found != wanted:
-                raise InvalidInputError(
-                    f"{name} are {found}; they must be {wanted}, and are not cast"
-                )
+        images, targets = self.inputs.images.dtype, self.inputs.targets.dtype
+        if images != torch.uint8 and not images.is_floating_point:
+            raise InvalidInputError(
+                f"images are {images}; they must be bytes or floats, and are not cast"
+            )
+        if targets != torch.int64:
+            raise InvalidInputError(
+                f"targets are {targets}; they must be int64, and are not cast"
+            )
         with torch.no_grad():
             logits = self.network(self._images(slice(0, 1)))
         if not isinstance(logits, Tensor) or not logits.is_floating_point():

@@ -133,13 +133,16 @@ def test_the_preparation_can_go_to_other_processes(colours: str) -> None:
     [
         ({"data": None}, "no data set is named; name one with --data"),
         ({"data": "moon"}, "no data set 'moon'"),
-        ({"limit": 0}, "limit is 0; it must be at least 1"),
-        ({"part": "all"}, "no part 'all'; give train or test"),
+        ({"limit": 0}, "limit is 0; it must be >= 1"),
+        ({"part": "all"}, "part is 'all'; it must be train or test"),
         ({"crop": 7}, "a crop of 7 does not fit"),
         ({"mean": [0.5]}, "mean has 1 values for images of 3 channels"),
         ({"std": [0.5, 0.5]}, "std has 2 values for images of 3 channels"),
-        ({"std": [0.5, 0.0, 0.5]}, "std above 0"),
-        ({"mean": [0.5, float("nan"), 0.5]}, "must be finite"),
+        ({"std": [0.5, 0.0, 0.5]}, "std.1. is 0.0; it must be > 0"),
+        (
+            {"mean": [0.5, float("nan"), 0.5]},
+            "mean.1. is nan; it must be a finite number",
+        ),
         ({"whiten": True, "mean": [0.5] * 3}, "give no others"),
     ],
 )

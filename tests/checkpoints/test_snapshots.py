@@ -173,8 +173,8 @@ def test_strange_header_is_refused(tmp_path: Path, header: str, reason: str) -> 
     [
         ({"model": "resnet"}, "no model 'resnet'"),
         ({"arguments": {"depth": 3}}, "takes no 'depth'"),
-        ({"arguments": {"hidden": "wide"}}, "holds no snapshot"),
-        ({"arguments": {"image_size": None}}, "holds no snapshot"),
+        ({"arguments": {"hidden": "wide"}}, "/a: hidden is 'wide'"),
+        ({"arguments": {"image_size": None}}, "/a: image_size is None"),
         ({"arguments": 3}, "is no snapshot"),
         ({"model": []}, "is no snapshot"),
     ],

@@ -220,7 +220,7 @@ def test_a_truncated_snapshot_is_refused(study, tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             main([command, str(tmp_path / "half.safetensors")])
         assert stop.value.code == 2
-        assert "no whole safetensors file" in capsys.readouterr().err
+        assert "not a complete safetensors file" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["half.safetensors"]
 
 

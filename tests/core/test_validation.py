@@ -93,7 +93,9 @@ def test_what_is_in_range_stays_as_it_is() -> None:
     assert type(Inner(momentum=0).momentum) is int
     assert to_plain(settings)["pair"] == [1, 2.5]
     assert Outer("x", anything=math.nan).out == "x"
-    check_value("x", 10**400, int)
+    check_value("x", 2**63 - 1, int)
+    with pytest.raises(InvalidInputError, match="it must be a whole number"):
+        check_value("x", 10**400, int)  # neither torch nor numpy takes it
 
 
 def test_scalars_of_numpy_become_plain_numbers() -> None:

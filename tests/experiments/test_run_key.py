@@ -11,7 +11,9 @@ from gradnet.experiments.run_key import RunKey
     ["", ".", "..", "../x", "/tmp/x", "a/b", "a\x1b[31m", "a\n", "\0", "x" * 300],
 )
 def test_a_row_keeps_to_its_folder(name):
-    with pytest.raises(InvalidInputError, match="cannot be that of a row"):
+    with pytest.raises(
+        InvalidInputError, match="^method is .*; it must be (a file name|text)"
+    ):
         RunKey(0, name)
 
 

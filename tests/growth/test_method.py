@@ -101,11 +101,11 @@ def test_without_patience_nothing_stalls():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"every": 0}, "growth every is 0; it must be >= 1"),
-        ({"first": -1}, "growth first is -1; it must be >= 0"),
-        ({"patience": 0}, "growth patience is 0"),
-        ({"until": 0.0}, "growth until is 0.0; it is a part of the run"),
-        ({"until": 1.0}, "growth until is 1.0"),
+        ({"every": 0}, "every is 0; it must be >= 1"),
+        ({"first": -1}, "first is -1; it must be >= 0"),
+        ({"patience": 0}, "patience is 0; it must be >= 1"),
+        ({"until": 0.0}, "until is 0.0; it must be > 0 and < 1"),
+        ({"until": 1.0}, "until is 1.0; it must be > 0 and < 1"),
     ],
 )
 def test_invalid_schedules_are_refused(changes, message):

@@ -116,7 +116,7 @@ def test_a_run_ends_with_its_budget_whatever_was_grown(schedule, edits, caplog):
 
 
 def test_a_network_grows_when_nothing_improves():
-    schedule = Schedule(patience=2, gain=10.0)  # no accuracy ever gains that much
+    schedule = Schedule(patience=2, gain=1.0)  # no accuracy gains that much
     growth = grow(replace(PRESERVING, growth=schedule), digits())
     # At each second evaluation after an edit's own: steps 0, 4, 8; 8, 12, 16; ...
     assert [edit["step"] for edit in growth.history.edits] == [8, 16]

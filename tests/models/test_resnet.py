@@ -100,7 +100,7 @@ def test_the_published_head_takes_images_of_odd_size():
     ("arguments", "message"),
     [
         ({"blocks": 0}, "blocks is 0; it must be >= 1"),
-        ({"blocks": 15}, "no network of 15 blocks: stages .* have 1 to 14"),
+        ({"blocks": 15}, "blocks is 15; stages .* allow 1 to 14"),
         ({"style": "wild"}, "style is 'wild'; it must be published, preactivation or"),
         (
             {"style": "preactivation", "image_size": 12},

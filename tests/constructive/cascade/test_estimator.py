@@ -86,7 +86,7 @@ def test_an_invalid_prune_fraction_is_refused_before_training(fraction):
     classifier = CascadeCorrelationClassifier(
         validation_fraction=0.5, prune_fraction=fraction
     )
-    with pytest.raises(InvalidInputError, match="give one from 0 to below 1"):
+    with pytest.raises(InvalidInputError, match="it must be >= 0 and < 1"):
         classifier.fit([[0.0], [1.0]], [0, 1])
     assert not hasattr(classifier, "result_")
 
