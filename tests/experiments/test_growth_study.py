@@ -175,7 +175,7 @@ def test_deleted_weights_are_not_counted_whatever_comes_after(
     records = JsonLines(tmp_path / "metrics.jsonl").read()
     found = [r for r in records if (r["method"], r["event"]) == ("on", "evaluation")]
     assert {record["parameters"] for record in found} == {rows["on"]}
-    with pytest.raises(GradnetError, match="deleted, and Net2Wider would bring some"):
+    with pytest.raises(GradnetError, match="pruned, and Net2Wider would not keep"):
         study.run("wider", WIDER, 0, start=pruned)
 
 
