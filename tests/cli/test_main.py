@@ -54,6 +54,7 @@ def test_the_whole_leaves_everything_in_its_run_folder(study):
     assert not list(study.rglob("*.part"))
 
 
+@pytest.mark.slow  # kills in the process itself are in tests/experiments/test_kills.py
 def test_kills_change_nothing(study, tmp_path):
     arguments = ["reproduce", *write_config(tmp_path, STUDY)]
     run = tmp_path / "run"
