@@ -1,7 +1,8 @@
 """Gradients on disk: safetensors shards and a manifest.
 
 Read ``manifest`` first (what a store holds), then ``writer`` and ``reader``;
-``extraction`` makes the rows, ``dataset`` shuffles samples, ``shard`` is one file and
+``row_checks`` and ``checking`` check what is written and read, ``extraction`` makes
+the rows, ``dataset`` shuffles samples, ``shard`` is one file and
 ``filesystem`` a local folder or a URL.
 """
 
