@@ -47,7 +47,7 @@ def write_rows(folder: Path, plan: StorePlan) -> float:
         name: (
             torch.randn(count, *shape, generator=generator).to(dtype)
             if dtype.is_floating_point
-            else torch.arange(count)
+            else torch.arange(count) % LABELS
         )
         for name, (shape, dtype) in plan.tensors.items()
     }

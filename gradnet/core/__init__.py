@@ -4,5 +4,7 @@ Start with ``reproducibility`` (seeds, devices) and ``files`` (atomic writes, re
 without unpickling). ``progress``, ``threads``, ``memory`` and ``flops`` measure and
 show work; ``evaluation_mode`` validates modules; ``running_statistics`` and
 ``quantiles`` stream over samples; ``registry`` keeps entries by name, a user's own
-included; ``torchvision`` imports torchvision lazily.
+included; ``torchvision`` imports torchvision lazily. ``regular_files``,
+``plain_values``, ``field_types``, ``archives`` and ``pickle_bombs`` check what comes
+from files.
 """

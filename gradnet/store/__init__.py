@@ -1,8 +1,9 @@
 """Gradients on disk: safetensors shards and a manifest.
 
 Read ``manifest`` first (the contents of a store), then ``writer`` and ``reader``.
-``extraction`` computes the rows, ``dataset`` shuffles samples, ``shard`` is one file,
-``filesystem`` a local folder or a URL, and ``locks`` keeps two runs apart.
+``row_checks`` and ``checking`` check what is written and read, ``extraction`` computes
+the rows, ``dataset`` shuffles samples, ``shard`` is one file and ``filesystem`` a local
+folder or a URL.
 """
 
 from gradnet.store.dataset import ShardBatches, StoreDataset
