@@ -129,7 +129,7 @@ class Study:
                 name: cut_to_epochs(recipe, settings.max_epochs, count)
                 for name, recipe in settings.recipes.items()
             },
-            control=controls and controls.training,
+            control=None if controls is None else controls.training,
         )
 
     def train_base(self, seed: int) -> dict[float, Path]:
