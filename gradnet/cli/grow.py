@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from gradnet.cli.arguments import option_value, parse_several
-from gradnet.cli.options import run_folder
+from gradnet.cli.options import print_table, run_folder
 from gradnet.cli.trials import asks_for_trials, run_trials
 from gradnet.core.constraints import Name, PathText, Range
 from gradnet.core.files import write_text
@@ -14,8 +14,6 @@ from gradnet.core.validation import Seeds
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments.growth_study import GrowthStudy
-from gradnet.experiments.reports import write_growth_report
-from gradnet.experiments.results import table_lock
 from gradnet.growth import GROWTH
 from gradnet.growth.grown_network import read_grown
 from gradnet.growth.method import GrowthMethod
@@ -97,7 +95,4 @@ def _grow(
         study.run(row, method, seed, settings.max_flops, start)
         # Now it is known that the row was not made before with other options.
         write_text(Path(out) / "configs" / f"{row}.yaml", config)
-    with table_lock(out):
-        table = write_growth_report(out)
-    print(table)
-    print(f"picture: {Path(out) / 'curves.png'}")
+    print_table(Path(out))

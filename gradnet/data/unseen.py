@@ -235,5 +235,5 @@ def _fingerprint(parts: Mapping[str, Part]) -> str:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             # As bytes: numpy has no bfloat16.
             plain = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(memoryview(plain.numpy()))
+            digest.update(plain.numpy().data)
     return digest.hexdigest()[:12]

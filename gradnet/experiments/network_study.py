@@ -107,8 +107,8 @@ class NetworkStudy:
             folder,
             {
                 "study": "network",
-                "problem": {**data.identity, **describe_inputs(data)},
                 "seen": seen,
+                "problem": {**data.identity, **describe_inputs(data)},
                 "network": type(network).__qualname__,
                 "layers": layers_fingerprint(self.network),
                 "weights": weights_fingerprint(self.network),

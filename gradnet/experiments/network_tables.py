@@ -116,6 +116,11 @@ def _notes(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> list[
             f"GradNet and the controls were trained on {about['train_samples']:,} "
             f"samples of {about['trained_on']}, which the network has not seen."
         )
+    if any(row.get("learning_rate") is not None for row in rows):
+        notes.append(
+            "Each control was trained at several learning rates; the one that was best "
+            "on the validation samples counts."
+        )
     if "test_samples" in about:
         count = about["test_samples"]
         accuracy = next(
