@@ -1,5 +1,6 @@
 """What is compared on one base network: itself, its GradNets and its controls."""
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -94,7 +95,9 @@ class BaseComparison:
             return int(read_result(self.folder.result(key))["samples_seen"])
         callbacks = self._callbacks(key, inputs)
         fitted = fit_and_save(
-            base,
+            # Some networks keep what they computed last; a control is copied from one
+            # that keeps nothing of torch.func.
+            copy.deepcopy(base),
             self.samples,
             recipe,
             self.folder.gradnet(key),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradnet.checkpoints.fingerprint import layers_fingerprint, weights_fingerprint
 from gradnet.checkpoints.network_check import check_classes, logits_of
@@ -20,7 +20,11 @@ from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.classifier.recipes import RECIPES, Recipe
 from gradnet.core.constraints import Length, Name
 from gradnet.core.evaluation_mode import check_evaluation_mode
-from gradnet.core.reproducibility import environment, hardware
+from gradnet.core.reproducibility import (
+    environment,
+    hardware,
+    isolated_randomness,
+)
 from gradnet.core.settings import to_plain
 from gradnet.core.text import reason_of
 from gradnet.core.validation import Positive, Seed, Validated
@@ -93,15 +97,9 @@ class NetworkStudy:
         if not settings.recipes or not settings.seeds:
             raise InvalidInputError("a study needs at least one recipe and one seed")
         self.network = copy_of(network)
-        check_fit(self.network, data)
-        if settings.controls is not None:
-            check_controls(self.network, data.samples)
         self.data, self.settings = data, settings
-        self.recipes = {
-            name: self._suited(recipe) for name, recipe in settings.recipes.items()
-        }
-        for recipe in self.recipes.values():
-            GradNetPredictor(self.network, recipe, data.samples.num_classes)
+        with isolated_randomness():
+            self._check(data)
         device = data.samples.images.device
         self.folder = RunFolder(
             folder,
@@ -121,6 +119,17 @@ class NetworkStudy:
             where=environment(device),
             accept_differences=accept_differences,
         )
+
+    def _check(self, data: UnseenData) -> None:
+        """Refuse, before any work, what would fail in the midst of it."""
+        check_fit(self.network, data)
+        if self.settings.controls is not None:
+            check_controls(self.network, data.samples)
+        self.recipes = {
+            name: self._suited(recipe) for name, recipe in self.settings.recipes.items()
+        }
+        for recipe in self.recipes.values():
+            GradNetPredictor(self.network, recipe, data.samples.num_classes)
 
     def running(self) -> AbstractContextManager[None]:
         """Keep other processes from this study's seeds; see RunFolder.running."""
@@ -175,8 +184,14 @@ def copy_of(network: nn.Module) -> nn.Module:
         InvalidInputError: it cannot be copied, or it normalizes by the batch in any
             mode.
     """
+    memo: dict[int, Any] = {}
+    for layer in network.modules():
+        for value in vars(layer).values():
+            # Computed in an earlier forward pass, and kept; deepcopy takes leaves only.
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
     try:
-        copied = copy.deepcopy(network)
+        copied = copy.deepcopy(network, memo)
     except Exception as error:  # whatever the user's classes raise
         raise InvalidInputError(
             f"the network cannot be copied ({reason_of(error)}); give one that "
