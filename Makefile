@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+FUZZ_SECONDS ?= 3600
 
 .PHONY: help
 help: ## Show the targets
@@ -18,6 +19,10 @@ test: .venv/.test ## Run the tests (slow ones: make test-slow)
 .PHONY: test-slow
 test-slow: .venv/.test ## Run the slow tests
 	$(BIN)/python -m pytest -m slow
+
+.PHONY: fuzz
+fuzz: .venv/.test ## Read damaged files for an hour (FUZZ_SECONDS=600 for less)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/hostile/test_fuzz.py
 
 .PHONY: check
 check: .venv/.check ## Check format, lint, types, directions of imports, dependencies

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradnet.cli.main import COMMANDS, main
+from gradnet.cli.commands import COMMANDS
+from gradnet.cli.main import main
 from gradnet.growth import GROWTH
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradnet.cli.main import COMMANDS
+from gradnet.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -19,7 +19,7 @@ from gradnet.checkpoints.tensor_file import load_with_header, save_with_header
 from gradnet.core.field_types import mistyped
 from gradnet.core.formats import Format, unchanged
 from gradnet.core.reproducibility import versions
-from gradnet.core.text import shown
+from gradnet.core.text import reason_of, shown
 from gradnet.data.augmentation import Augmentation
 from gradnet.data.splits import Splits
 from gradnet.errors import DamagedFileError
@@ -144,7 +144,7 @@ def _info_of(header: Mapping[str, Any], source: str) -> SnapshotInfo:
         fault = mistyped(info, SnapshotInfo)
         fault = fault or mistyped(info.make_augmentation(), Augmentation)
     except (TypeError, ValueError) as error:
-        fault = str(error).removeprefix("SnapshotInfo.__init__() ")
+        fault = reason_of(error).removeprefix("SnapshotInfo.__init__() ")
     if fault is None:
         fault = _out_of_range(info)
     if fault is not None:

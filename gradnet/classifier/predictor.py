@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.checkpoints.bounded_build import build_from_file
-from gradnet.checkpoints.exact_weights import load_exactly
+from gradnet.checkpoints.exact_weights import FLOATS, load_exactly
 from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.checkpoints.tensor_file import load_with_header, save_with_header
 from gradnet.classifier.features import Features
@@ -24,8 +24,8 @@ from gradnet.classifier.tangent import (
 from gradnet.core.field_types import mistyped
 from gradnet.core.formats import Format, unchanged
 from gradnet.core.reproducibility import isolated_randomness, versions
-from gradnet.core.text import shown
-from gradnet.errors import DamagedFileError, InvalidInputError
+from gradnet.core.text import listed, reason_of, shown
+from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.layout import BlockLayout
 
@@ -248,7 +248,12 @@ class GradNetPredictor:
 
         predictor = build_from_file(build, tensors.values(), str(path), "GradNet")
         load_exactly(predictor.network, _below(tensors, "network/"), str(path))
-        predictor.features.load_state_dict(_below(tensors, "features/"))
+        statistics = _below(tensors, "features/")
+        if fault := _fault_of(statistics, predictor):
+            raise DamagedFileError(f"{path} has damaged statistics: {fault}")
+        if odd := [n for n in tensors if not n.startswith(("network/", "features/"))]:
+            raise DamagedFileError(f"{path} holds other tensors too: {listed(odd)}")
+        predictor.features.load_state_dict(statistics)
         predictor.about = header
         return predictor
 
@@ -265,10 +270,42 @@ def _recipe_of(header: Mapping[str, Any], source: str) -> Recipe:
             raise DamagedFileError(f"{source} has a damaged header: no {name!r} in it")
         if name in header and (fault := mistyped(header[name], kind, name)):
             raise DamagedFileError(f"{source} has a damaged header: {fault}")
-    recipe = Recipe.from_dict(header["recipe"])
+    try:
+        recipe = Recipe.from_dict(header["recipe"])
+    except GradnetError as error:
+        raise DamagedFileError(f"{source}: {reason_of(error)}") from None
     if fault := mistyped(recipe, Recipe):
         raise DamagedFileError(f"{source} has a damaged header: recipe.{fault}")
     return recipe
+
+
+def _fault_of(
+    statistics: Mapping[str, Tensor], predictor: GradNetPredictor
+) -> str | None:
+    """What is wrong with the statistics of features; none at all may be given."""
+    sizes = dict(zip(predictor.layout.names, predictor.layout.sizes, strict=True))
+    has_scale = predictor.features.scale is not None
+    wanted = {
+        f"{block}/{key}": () if key == "count" else (size,)
+        for block, size in (sizes.items() if has_scale else ())
+        for key in ("count", "mean", "squares", "minimum", "maximum")
+    }
+    if not statistics:
+        return None
+    if odd := sorted(wanted.keys() ^ statistics.keys()):
+        return f"missing or unknown: {listed(odd)}"
+    for name, tensor in statistics.items():
+        dtypes = (torch.int64,) if name.endswith("/count") else FLOATS
+        if tuple(tensor.shape) != wanted[name] or tensor.dtype not in dtypes:
+            return f"{name} is {tuple(tensor.shape)} of {tensor.dtype}"
+        if not torch.isfinite(tensor).all():
+            return f"{name} is not finite"
+        if name.endswith(("/count", "/squares")) and (tensor < 0).any():
+            return f"{name} is negative"
+    for block in sizes:
+        if (statistics[f"{block}/maximum"] < statistics[f"{block}/minimum"]).any():
+            return f"the maximum of {block} is below its minimum"
+    return None
 
 
 def _outputs_of(predictor: GradNetPredictor, x: Tensor, part: slice) -> Tensor:

@@ -46,8 +46,8 @@ class Extract(ExtractionSettings, NetworkSettings):
         print(plan.describe())
         for path in extraction.extractor.explain(extraction.probe()):
             if path.engine != "factored":
-                name = one_line(path.parameter)
-                print(f"{name} takes the general engine: {path.reason}")
+                reason = f"takes the general engine: {path.reason}"
+                print(one_line(f"{path.parameter} {reason}"))
         free = found.free_bytes
         there = "" if free is None else f", {readable_bytes(free)} are free"
         seconds = (

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradnet.checkpoints.fingerprint import weights_fingerprint
+from gradnet.classifier.recipes import Recipe
 from gradnet.cli.arguments import load_recipe
-from gradnet.cli.unseen_source import SourceSettings, load_source
+from gradnet.cli.unseen_source import Source, SourceSettings, load_source
 from gradnet.core.constraints import PathText
 from gradnet.core.files import remove_stale_parts
 from gradnet.core.locks import LockedFile
@@ -51,16 +52,16 @@ class Fit(SourceSettings):
         beside = Path(self.snapshot or self.checkpoint or "network").with_suffix("")
         path = Path(self.out or f"{beside}-{self._name}")
         path = path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
+        recipe, source = load_recipe(self.recipe), load_source(self)
         path.parent.mkdir(parents=True, exist_ok=True)
         with LockedFile(path.with_name(f"{path.name}.lock"), wait=False, busy=BUSY):
-            self._fit(path)
+            self._fit(path, recipe, source)
 
     @property
     def _name(self) -> str:
         return Path(self.recipe).stem
 
-    def _fit(self, path: Path) -> None:
-        recipe, source = load_recipe(self.recipe), load_source(self)
+    def _fit(self, path: Path, recipe: Recipe, source: Source) -> None:
         base, identity = source.base, source.identity
         checkpoint = path.with_suffix(".pt.part")
         if is_fitted(path, base, recipe, seed=self.seed, identity=identity):

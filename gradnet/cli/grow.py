@@ -86,7 +86,7 @@ def run_grow(arguments: Sequence[str]) -> None:
 def _grow(
     name: str, settings: Grow, method: GrowthMethod, config: str, model: str | None
 ) -> None:
-    row = settings.name or name
+    row = name if settings.name is None else settings.name
     out = settings.out or f"runs/growth-{run_folder(settings.data, None).name}"
     problem = make_problem(settings)
     study = GrowthStudy(problem, out, settings.accept_differences)

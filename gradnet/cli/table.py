@@ -10,7 +10,10 @@ from gradnet.core.validation import Validated
 
 @dataclass(frozen=True)
 class Table(Validated):
-    """Rewrite table.csv, table.md and table.png of a run folder, and print the table.
+    """Rewrite the tables and figures of a run folder, and print the table.
+
+    It serves the folders of reproduce, of study and of grow. A result that is damaged
+    is named and left out.
 
     Example:
         gradnet table runs/digits
@@ -22,5 +25,9 @@ class Table(Validated):
     folder: PathText
 
     def run(self, config: str) -> None:
-        """Write and print."""
+        """Write and print.
+
+        Raises:
+            InvalidInputError: the folder holds trials, which have no rows.
+        """
         print_table(Path(self.folder))

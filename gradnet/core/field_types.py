@@ -6,7 +6,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from gradnet.core.text import shown
+from gradnet.core.text import listed, shown
 
 MAX_INTEGER = 2**63 - 1
 
@@ -43,7 +43,9 @@ def mistyped(value: object, hint: Any, name: str = "") -> str | None:
         return _of_sequence(value, hint, name)
     if origin in (dict, Mapping) and isinstance(value, Mapping):
         return _first_fault((key, inner[0], f"a key of {name}") for key in value) or (
-            _first_fault((v, inner[1], f"{name}.{k}") for k, v in value.items())
+            _first_fault(
+                (v, inner[1], f"{name}.{listed([k])}") for k, v in value.items()
+            )
         )
     if origin in (Union, types.UnionType):
         fine = any(mistyped(value, option, name) is None for option in inner)

@@ -7,6 +7,7 @@ import os
 import pickle
 import pickletools
 import re
+import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -48,6 +49,10 @@ OF_TENSORS = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.storage\.\w+"
     r"|torch\.(\w*Storage|Size|device|b?float\d+|u?int\d+|bool|complex\d+)"
 )
+
+
+ZIP_STARTS = b"PK\x03\x04", b"PK\x05\x06"
+ADVICE = re.compile(r"weights.only|pickle", re.IGNORECASE)
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
@@ -214,7 +219,7 @@ def load_tensors(path: str | Path) -> Any:
         ) from None
     except Exception as error:  # a damaged file fails wherever the reader is
         raise DamagedFileError(
-            f"{path} cannot be read as a checkpoint: {reason_of(error)}"
+            f"{path} cannot be read as a checkpoint: {_without_advice(error)}"
         ) from None
 
 
@@ -243,7 +248,13 @@ def _names_in_pickles(path: str | Path) -> list[str]:
 def _unpickling_reason(error: pickle.UnpicklingError) -> str:
     """What torch met, without its advice to load the file all the same."""
     met = str(error).rpartition("WeightsUnpickler error: ")[2]
-    return reason_of(pickle.UnpicklingError(met))
+    return _without_advice(pickle.UnpicklingError(met))
+
+
+def _without_advice(error: Exception) -> str:
+    """The reason, unless it advises to run what the file holds."""
+    reason = reason_of(error)
+    return "it is not what torch.save writes" if ADVICE.search(reason) else reason
 
 
 def read_npz(
@@ -261,6 +272,12 @@ def read_npz(
     check_archive(regular_file(path), checksums=False)  # numpy compares them
     with Path(path).open("rb") as stream:
         try:
+            if not zipfile.is_zipfile(stream):
+                raise ValueError("it is no archive of arrays, as numpy.savez writes")
+            stream.seek(0)
+            if stream.read(4) not in ZIP_STARTS:  # or numpy advises to unpickle it
+                raise ValueError("its beginning is damaged")
+            stream.seek(0)
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, NpzFile):
                 raise ValueError("it holds a single array")

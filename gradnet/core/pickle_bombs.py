@@ -1,9 +1,9 @@
 """Pickles of tuples within tuples, which take no room and no end of time to hash."""
 
+import io
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
 
 from gradnet.errors import DamagedFileError
 
@@ -23,20 +23,20 @@ def check_tuples(path: str | Path) -> None:
             ``MAX_PICKLE_BYTES``.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if entry.filename.endswith("data.pkl"):
-                    if entry.file_size > MAX_PICKLE_BYTES:
-                        raise _BombError
-                    with archive.open(entry) as file:
-                        _check(file)  # type: ignore[arg-type]
-    except zipfile.BadZipFile:  # the format before torch 1.6: pickles in sequence
-        with Path(path).open("rb") as file:
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+        else:  # the format before torch 1.6: five pickles in sequence
+            with Path(path).open("rb") as file:
+                pickles = io.BytesIO(file.read(MAX_PICKLE_BYTES))
             for _ in range(5):
-                _check(file)
+                if not _check(pickles):
+                    break
+    except zipfile.BadZipFile:  # its reader says what is wrong with it
+        return
     except _BombError:
         raise DamagedFileError(
-            f"{path} is refused: it holds tuples within tuples without end"
+            f"{path} is refused: it holds tuples within tuples without end, "
+            "or too large a pickle"
         ) from None
 
 
@@ -44,12 +44,25 @@ class _BombError(Exception):
     """A tuple has too many parts."""
 
 
+def _check_archive(path: str | Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename.endswith("data.pkl"):
+                if entry.file_size > MAX_PICKLE_BYTES:
+                    raise _BombError
+                _check(io.BytesIO(archive.read(entry)))
+
+
 _MARK = -1
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def _check(file: BinaryIO) -> None:
-    """Follow the stack of a pickle; of each object only the parts of tuples count."""
+def _check(file: io.BytesIO) -> bool:
+    """Follow the stack of a pickle; of each object only the parts of tuples count.
+
+    Returns:
+        Whether it was whole, so that another may follow.
+    """
     stack: list[int] = []
     memo: dict[int, int] = {}
     try:
@@ -76,8 +89,9 @@ def _check(file: BinaryIO) -> None:
                     before = before[: before.index(pickletools.markobject)]
                 _pop(stack, len(before))
                 stack += [1] * len(operation.stack_after)
-    except (ValueError, IndexError, EOFError):  # its reader says what is wrong with it
-        return
+    except (ValueError, IndexError, EOFError, MemoryError):
+        return False  # its reader says what is wrong with it
+    return True
 
 
 def _pop(stack: list[int], count: int) -> list[int]:
@@ -87,7 +101,7 @@ def _pop(stack: list[int], count: int) -> list[int]:
 
 
 def _pop_to_mark(stack: list[int]) -> list[int]:
-    position = len(stack) - 1 - stack[::-1].index(_MARK)
-    parts = stack[position + 1 :]
-    del stack[position:]
+    parts = []
+    while (part := stack.pop()) != _MARK:
+        parts.append(part)
     return parts

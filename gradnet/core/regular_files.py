@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gradnet.errors import DamagedFileError
 
+MAX_NAME = 1000
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -34,7 +35,8 @@ def regular_file(path: str | Path) -> Path:
     except FileNotFoundError:
         raise DamagedFileError(f"{path}: no such file") from None
     except OSError as error:
-        raise DamagedFileError(f"{path}: {error.strerror}") from None
+        name = str(path) if len(str(path)) < MAX_NAME else f"{str(path)[:80]}..."
+        raise DamagedFileError(f"{name}: {error.strerror}") from None
     except ValueError as error:  # a NUL, or what the file system cannot encode
         raise DamagedFileError(f"{str(path)!a} is no path: {error}") from None
     for is_kind, name in KINDS:

@@ -1,6 +1,7 @@
 """Named data sets as uint8 tensors: digits, torchvision, ``.npz`` files, folders."""
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -105,13 +106,13 @@ def load_data(name: str, root: str = "data", download: bool = False) -> ImageDat
     if name in TORCHVISION_NAMES:
         return _load_torchvision(name, root, download)
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _load_folder(path)
     if path.suffix == ".npz":
         return _load_npz(path)
     raise InvalidInputError(
-        f"no data set {name!r}: give one of {', '.join(NAMES)}, the path of an .npz "
-        "file, or of a folder with one folder of images per class"
+        f"no data set {name[:200]!a}: give one of {', '.join(NAMES)}, the path of an "
+        ".npz file, or of a folder with one folder of images per class"
     )
 
 

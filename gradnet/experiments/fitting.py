@@ -106,7 +106,8 @@ def is_fitted(
         return False
     predictor = GradNetPredictor.load(path, base)
     header = predictor.about
-    known = header.get("made_from", {})
+    known = header.get("made_from")
+    known = known if isinstance(known, dict) else {}
     before = {name: known.get(name, value) for name, value in identity.items()}
     difference = (
         first_difference(predictor.recipe.to_dict(), recipe.to_dict())

@@ -59,7 +59,7 @@ def draw_gradients(
                 chance = (
                     "" if probabilities is None else f"\n{probabilities[column]:.2f}"
                 )
-                panel.set_title(figure_text(f"{class_name}{chance}"), fontsize="small")
+                panel.set_title(f"{figure_text(class_name)}{chance}", fontsize="small")
     return figure
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas
 
 from gradnet.core.files import read_json, save_figure, write_text
+from gradnet.errors import InvalidInputError
 from gradnet.experiments.figures import draw_curves, draw_hidden_units, draw_levels
 from gradnet.experiments.network_tables import (
     NETWORK_COLUMNS,
@@ -28,28 +29,34 @@ from gradnet.experiments.tables import (
     trials_to_markdown,
 )
 
-TRIALS_PICTURE, GROWTH_PICTURE = "hidden-units.png", "curves.png"
+# What the table of growth runs computes with.
+COMPARED = (
+    *("validation_accuracy", "test_accuracy", "test_loss", "parameters"),
+    *("training_flops", "training_seconds", "steps"),
+)
 
 
 def write_report_of(folder: str | Path) -> tuple[str, Path]:
     """Write the tables and the figure of a run folder, whatever it is of.
 
     Args:
-        folder: of a study of snapshots or of a network, of growth runs or of trials.
+        folder: of a study of snapshots or of a network, or of growth runs.
 
     Returns:
         The table, as Markdown, and the path of the figure.
 
     Raises:
-        GradnetError: there is no finished run.
+        GradnetError: there is no finished run, or the folder holds trials.
     """
     folder = Path(folder)
     rows, title = read_rows(folder), folder.resolve().name
     if any("trials" in row for row in rows):
-        trials = [trial for row in rows for trial in row.get("trials", ())]
-        return write_trials_report(trials, folder, title), folder / TRIALS_PICTURE
+        raise InvalidInputError(
+            f"{folder} holds trials on a classic problem; the same gradnet grow writes "
+            "their table again, without doing them again"
+        )
     if any("training_flops" in row for row in rows):
-        return write_growth_report(folder), folder / GROWTH_PICTURE
+        return write_growth_report(folder), folder / "curves.png"
     if all(row.get("level") is None for row in rows):
         return write_network_report(rows, folder, title), folder / "table.png"
     return to_markdown(write_report(rows, folder, title)), folder / "table.png"
@@ -114,7 +121,9 @@ def write_growth_report(folder: str | Path) -> str:
         GradnetError: there is no finished run.
     """
     folder = Path(folder)
-    rows = read_rows(folder)
+    rows = [row for row in read_rows(folder) if _is_growth(row)]
+    if not rows:
+        raise InvalidInputError(f"{folder} has no results of growth runs")
     write_text(folder / "table.csv", to_csv(rows, GROWTH_COLUMNS))
     text = growth_to_markdown(rows)
     write_text(folder / "table.md", text)
@@ -125,8 +134,15 @@ def write_growth_report(folder: str | Path) -> str:
         if (record["seed"], record.get("method")) in done
     ]
     write_text(folder / "reached.md", reached_to_markdown(records, rows))
-    save_figure(folder / GROWTH_PICTURE, draw_curves(records, folder.resolve().name))
+    save_figure(folder / "curves.png", draw_curves(records, folder.resolve().name))
     return text
+
+
+def _is_growth(row: Mapping[str, Any]) -> bool:
+    """Whether a row has what the tables of growth runs compute with."""
+    training = (row["settings"] or {}).get("training")
+    has_rhythm = isinstance(training, Mapping) and "evaluate_every" in training
+    return has_rhythm and all(name in row for name in COMPARED)
 
 
 def write_trials_report(
@@ -146,5 +162,5 @@ def write_trials_report(
     write_text(folder / "trials.csv", to_csv(rows))
     text = trials_to_markdown(rows)
     write_text(folder / "table.md", text)
-    save_figure(folder / TRIALS_PICTURE, draw_hidden_units(rows, title))
+    save_figure(folder / "hidden-units.png", draw_hidden_units(rows, title))
     return text

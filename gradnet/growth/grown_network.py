@@ -214,10 +214,13 @@ def read_grown(path: str | Path, model: str | None = None) -> GrownNetwork:
     elements = 3 * sum(tensor.numel() for tensor in tensors.values())
 
     def build() -> nn.Module:
-        return _network_of(header, model, elements)
+        network = _network_of(header, model, elements)
+        load_exactly(network, tensors, str(path))
+        if header.get("architecture") is not None:
+            _check_forward(network.eval(), header)
+        return network
 
     network = build_from_file(build, tensors.values(), str(path), "grown network")
-    load_exactly(network, tensors, str(path))
     return GrownNetwork(network.eval(), header)
 
 
@@ -247,6 +250,14 @@ def _check_header(header: Mapping[str, Any], source: str) -> None:
         raise DamagedFileError(f"{source} holds no grown network: {fault}")
     if header.get("start") is not None:
         _check_header(header["start"], f"{source}, what it started from,")
+
+
+@torch.no_grad()
+def _check_forward(network: nn.Module, header: Mapping[str, Any]) -> None:
+    """Run a described network once: attributes of layers have no types to check."""
+    logits = network(torch.zeros(1, *header["input_shape"]))
+    if logits.shape != (1, header["num_classes"]):
+        raise ValueError(f"its logits have shape {tuple(logits.shape)}")
 
 
 def _upgrade_0(header: dict[str, Any]) -> dict[str, Any]:

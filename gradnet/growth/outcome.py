@@ -1,4 +1,4 @@
-"""What a growth run has made, and what it cost."""
+"""The outcome of a growth run: its network, its history and its costs."""
 
 from dataclasses import dataclass, field
 

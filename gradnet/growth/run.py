@@ -29,6 +29,7 @@ from gradnet.growth.stage_files import StageFiles
 from gradnet.surgery.edit import Edit
 from gradnet.surgery.masks import count_remaining
 from gradnet.surgery.optimizer import transfer_optimizer
+from gradnet.training.checkpoint import explained_damage
 from gradnet.training.history import merged
 from gradnet.training.loop import Callbacks, Part, TrainingSettings, fit
 from gradnet.training.supervised import SupervisedTask
@@ -196,8 +197,11 @@ class _Run:
     def resume(self) -> None:
         device, accept = self.probe.device, self.callbacks.accept_differences
         state = self.files.load(self.method.edits, environment(device), accept)
-        if state is None:
-            return
+        if state is not None:
+            with explained_damage(self.callbacks.checkpoint):
+                self._take_up(state)
+
+    def _take_up(self, state: Record) -> None:
         growth = self.growth
         growth.history = GrowthHistory(**state["history"])
         choices = [edit["choice"] for edit in growth.history.edits]

@@ -8,7 +8,11 @@ from typing import Any
 from gradnet.core.files import load_tensors, save_tensors
 from gradnet.core.formats import Format, identity_of_format_0
 from gradnet.core.settings import to_plain
-from gradnet.training.checkpoint import check_same_run, continued_environments
+from gradnet.training.checkpoint import (
+    check_same_run,
+    continued_environments,
+    explained_damage,
+)
 from gradnet.training.history import Environment
 
 
@@ -59,10 +63,10 @@ class StageFiles:
         Args:
             stages: the last stage that a run can have.
             now: see :func:`gradnet.core.reproducibility.environment`.
-            accept_differences: continue also what was written in another environment.
+            accept_differences: also continue a run of another environment.
 
         Returns:
-            The state, whose ``environments`` end with ``now``; None if none was
+            The state, where ``environments`` ends with ``now``; None if none was
             written.
 
         Raises:
@@ -73,9 +77,10 @@ class StageFiles:
         if path is None:
             return None
         state = FORMAT.read(load_tensors(path), str(path))
-        check_same_run(state["identity"], self.identity, path)
-        before = state.get("environments", [])
-        environments = continued_environments(before, now, path, accept_differences)
+        with explained_damage(path):
+            check_same_run(state["identity"], self.identity, path)
+            before = state.get("environments", [])
+            environments = continued_environments(before, now, path, accept_differences)
         return {**state, "environments": environments}
 
     def _path(self, suffix: str) -> Path | None:

@@ -10,7 +10,8 @@ from typing import BinaryIO, Protocol
 from gradnet.core.files import write_atomically
 from gradnet.core.locks import LockedFile
 from gradnet.core.plain_values import MAX_JSON_BYTES
-from gradnet.core.regular_files import regular_file
+from gradnet.core.regular_files import MAX_NAME, regular_file
+from gradnet.core.text import reason_of
 from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
 
 Bytes = bytes | memoryview
@@ -92,7 +93,11 @@ class LocalFolder:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise GradnetError(f"{self.name}: {error.strerror}") from error
+            raise GradnetError(f"{self.name[:MAX_NAME]}: {error.strerror}") from error
+        except ValueError as error:  # a NUL, or what the file system cannot encode
+            raise InvalidInputError(
+                f"{self.name!a} is no path: {reason_of(error)}"
+            ) from None
 
     def exists(self, name: str) -> bool:
         """See :class:`Location`."""

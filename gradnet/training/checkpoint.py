@@ -1,14 +1,16 @@
 """The format of training checkpoints, and the check that one is of the same run."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gradnet.core.formats import Format, identity_of_format_0
 from gradnet.core.reproducibility import environment_difference
 from gradnet.core.settings import first_difference
-from gradnet.errors import InvalidInputError
+from gradnet.core.text import reason_of
+from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
 from gradnet.training.history import Environment
 
 logger = logging.getLogger("gradnet")
@@ -34,6 +36,24 @@ def check_same_run(
             f"{checkpoint} is of another run: {difference}; remove the file or work in "
             "another folder"
         )
+
+
+@contextmanager
+def explained_damage(checkpoint: Path | None) -> Iterator[None]:
+    """Report a checkpoint whose contents are not those that were written.
+
+    Raises:
+        DamagedFileError: the block failed to take them up.
+    """
+    try:
+        yield
+    except GradnetError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise DamagedFileError(
+            f"{checkpoint} is damaged ({type(error).__name__}: {reason_of(error)}); "
+            "remove the file to begin the run anew"
+        ) from error
 
 
 def continued_environments(

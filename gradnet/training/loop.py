@@ -4,9 +4,9 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,12 @@ from gradnet.core.reproducibility import (
 )
 from gradnet.core.settings import to_plain
 from gradnet.errors import GradnetError
+from gradnet.training.callbacks import Callbacks
 from gradnet.training.checkpoint import (
     FORMAT,
     check_same_run,
     continued_environments,
+    explained_damage,
 )
 from gradnet.training.history import History
 from gradnet.training.settings import TrainingSettings
@@ -53,37 +55,6 @@ class Task(Protocol):
 
     def evaluate(self) -> dict[str, float]:
         """``accuracy`` and ``loss`` on the validation part."""
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """What is called at a run's evaluations, and where its checkpoint is kept.
-
-    A run that resumes at an evaluation, before any further step, repeats the call of
-    ``on_evaluation`` for it: what that call did not finish is then done.
-
-    Attributes:
-        checkpoint: a file to continue from; written at each evaluation and about once
-            a minute, for the caller to remove when the result is safe. None keeps none.
-        identity: what this run is; a checkpoint of another run is refused.
-        inputs: fingerprints of what it is made from; they count as the identity does,
-            but a checkpoint of earlier versions, which does not name them, is valid.
-        on_resume: called once, at the start, with the records of the earlier runs; the
-            one that the run resumes at is left to ``on_evaluation``.
-        on_evaluation: called with the record of each evaluation, before its checkpoint
-            is written, while the network has the weights that were evaluated.
-        description: for the progress display.
-        accept_differences: continue from a checkpoint that another version of torch or
-            of gradnet, another number of threads or another device has written.
-    """
-
-    checkpoint: Path | None = None
-    identity: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    on_resume: Callable[[list[dict[str, float]]], None] = lambda records: None
-    on_evaluation: Callable[[dict[str, float]], None] = lambda record: None
-    description: str = "training"
-    accept_differences: bool = False
 
 
 @dataclass(frozen=True)
@@ -281,10 +252,14 @@ class _Run:
     def resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        state = FORMAT.read(load_tensors(self.checkpoint), str(self.checkpoint))
-        check_same_run(state["identity"], self.identity, self.checkpoint)
+        with explained_damage(self.checkpoint):
+            self._take_up(load_tensors(self.checkpoint), self.checkpoint)
+
+    def _take_up(self, values: object, checkpoint: Path) -> None:
+        state = FORMAT.read(values, str(checkpoint))
+        check_same_run(state["identity"], self.identity, checkpoint)
         known = {**self.inputs, **state.get("inputs", {})}
-        check_same_run(known, self.inputs, self.checkpoint)
+        check_same_run(known, self.inputs, checkpoint)
         self.step = state["step"]
         self.loss_sum, self.loss_count = state["loss"]
         self.history = History(

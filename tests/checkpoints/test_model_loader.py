@@ -46,6 +46,9 @@ def broken():
 
 def wrong():
     return {}
+
+def lines():
+    raise ValueError("first\\nsecond")
 """
 
 
@@ -71,6 +74,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "nets.py").write_text(MODULE)
     (tmp_path / "needs_more.py").write_text("import no_such_package\n")
     (tmp_path / "half_written.py").write_text("def make(:\n")
+    (tmp_path / "leaves.py").write_text("raise SystemExit(3)\n")
     (tmp_path / "fails.py").write_text("raise RuntimeError('not today')\n")
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("own_layers")]:
@@ -126,7 +130,7 @@ def test_checkpoint_gives_the_weights(folder: Path, suffix: str) -> None:
         ("own_layers.nets:make", {"w": 1}, r"make\(width\) does not fit.*'w'"),
         ("own_layers.nets:Net", {"width": "x"}, "Net raised TypeError"),
         ("cnn2018", {"depth": 1}, "model 'cnn2018' takes no 'depth'"),
-        ("cnn2018", {"width": "x"}, "cnn2018 raised TypeError"),
+        ("cnn2018", {"width": "x"}, "width is 'x'; it must be a whole number"),
         ("cnn2017", {}, "no model 'cnn2017'; did you mean cnn2018.*give package.mod"),
         ("torchvision:resnet19", {}, "no classifier 'resnet19'; did you mean resnet"),
         ("torchvision:get_model", {}, "torchvision has no classifier 'get_model'"),
@@ -138,6 +142,11 @@ def test_checkpoint_gives_the_weights(folder: Path, suffix: str) -> None:
         ("torchvision:resnet18", {"weights": "DEFAULT"}, "weights as a checkpoint"),
         ("missing.pt2", {}, "missing.pt2: No such file"),
         ("missing.pt2", {"width": 1}, "is a network already"),
+        ("sys:exit", {}, "sys:exit raised SystemExit$"),
+        ("leaves:make", {}, "module 'leaves' cannot be imported: SystemExit: 3"),
+        ("own_layers.nets:lines", {}, "lines raised ValueError: first$"),
+        ("os:system", {}, "os:system.command. does not fit"),
+        ("os:getcwd", {}, "getcwd returned a str, not an nn.Module"),
         (None, {}, "neither a model nor a checkpoint"),
         (None, {"width": 1}, "no model to pass them to"),
     ],

@@ -29,7 +29,8 @@ from gradnet.checkpoints.tensor_file import (
 )
 from gradnet.core.reproducibility import versions
 from gradnet.data.augmentation import Augmentation
-from gradnet.errors import GradnetError
+from gradnet.data.splits import make_splits
+from gradnet.errors import DamagedFileError, GradnetError
 from gradnet.models import build_model
 
 
@@ -269,3 +270,42 @@ def test_tensors_that_are_views_are_saved_as_they_look(tmp_path: Path) -> None:
     _, found = load_with_header(path)
     assert torch.equal(found["t"], tensor.T)
     assert torch.equal(found["s"], tensor[::2])
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"validation_fraction": 0.2}])
+def test_another_split_of_the_same_images_is_refused(change: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"seed": 0, "validation_fraction": 0.1}
+    info = make_info(split_fingerprint=make_splits(100, **given).fingerprint)
+    info.check_split(make_splits(100, **given), info.data_fingerprint, "a")
+    other = make_splits(100, **(given | change))
+    with pytest.raises(DamagedFileError, match="a was trained on another split"):
+        info.check_split(other, info.data_fingerprint, "a")
+    # Of other images, nothing is known.
+    info.check_split(other, "other", "a")
+
+
+def test_each_flipped_bit_of_a_tensor_is_seen(save: Callable[..., Path]) -> None:
+    path = save()
+    whole = path.read_bytes()
+    for place in range(1, 150, 7):
+        damaged = bytearray(whole)
+        damaged[-place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFileError, match="the checksum differs"):
+            load_snapshot(path)
+
+
+def test_a_snapshot_without_its_checksum_is_refused_unless_it_is_old(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.safetensors"
+    header = {"kind": "snapshot", **header_of(make_info())}
+    for number in (0, 1, 2):
+        text = json.dumps({**header, "format": number})
+        tensors = make_model().state_dict()
+        safetensors.torch.save_file(tensors, path, {HEADER: text})
+        if number < 2:
+            load_snapshot(path)
+        else:
+            with pytest.raises(DamagedFileError, match="no checksum"):
+                load_snapshot(path)

@@ -122,6 +122,9 @@ def test_the_first_layer_that_disagrees_is_named(
     with pytest.raises(SystemExit):
         run(*given, "--tolerance", "1e-6")
     assert "layer 'a' disagrees" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(*given, "--tolerance", "0")
+    assert "error 1e-05, tolerance 0 (3 of 3" in capsys.readouterr().err
     run(*given, "--tolerance", "3")
 
 
@@ -138,6 +141,7 @@ def test_the_first_layer_that_disagrees_is_named(
             ["--model", "networks_to_check:make", "--data", "data.npz", "--crop", "7"],
             "a crop of 7 does not fit",
         ),
+        (["--tolerance", "nan"], "--tolerance is 'nan'; it must be a number >= 0"),
         (
             ["--model", "mlp", "--data", "digits", "--samples", "0"],
             "--samples is 0; it must be >= 1",

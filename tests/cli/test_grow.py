@@ -175,3 +175,18 @@ def test_a_kill_within_a_stage_changes_nothing(tmp_path):
         for key in [key for key in row if "seconds" in key]:
             del row[key]
     assert rows[0] == rows[1]
+
+
+def test_the_table_of_growth_can_be_written_anew(out, capsys):
+    before = (out / "table.md").read_text()
+    (out / "table.md").unlink()
+    main(["table", str(out)])
+    assert (out / "table.md").read_text() == before
+    assert before in capsys.readouterr().out
+
+
+def test_a_name_that_leaves_the_folder_is_refused(tmp_path, capsys):
+    for name in ("../../x", "/tmp/x", ""):
+        arguments = [*CORNET, "--out", str(tmp_path / "run"), "--name", name]
+        assert "cannot be that of a row" in refused(arguments, capsys)
+    assert not list(tmp_path.glob("**/x*"))

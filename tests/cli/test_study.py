@@ -192,6 +192,7 @@ def test_growth_begins_with_weights_of_ones_own(folder, capsys):
     assert (folder / "grown/table.md").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_study_continues_to_the_same_table(folder, monkeypatch, capsys):
     arguments = ["study", *OWN, "--seen", "train", "--max_epochs", "40"]
     arguments += ["--rates", "1e-3", "--recipes", "default"]

@@ -4,9 +4,11 @@ import json
 
 import pandas
 import pytest
+import torch
 import yaml
 
 from gradnet.cli.main import main
+from gradnet.experiments import trials
 
 
 def run(*arguments: str) -> None:
@@ -89,3 +91,26 @@ def test_a_config_that_is_no_yaml_is_told_by_the_parser(tmp_path, capsys):
     config = tmp_path / "bad.yaml"
     config.write_text("data: [two-spirals\n")
     assert "config" in refused(["node-creation", "--config", str(config)], capsys)
+
+
+def test_a_config_that_never_ends_is_refused_at_once(tmp_path, capsys):
+    config = tmp_path / "bomb.yaml"
+    config.write_text("data: &a [*a]\n")
+    told = refused(["node-creation", "--config", str(config)], capsys)
+    assert "no YAML aliases" in told
+    config.write_bytes(b"data: \xff\n")
+    told = refused(["node-creation", "--config", str(config)], capsys)
+    assert "is not UTF-8" in told
+
+
+def test_an_allocation_that_fails_says_how_much_was_asked_for(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+
+    def train(*_, **__):
+        torch.empty(10**13)
+
+    monkeypatch.setitem(trials.RUNNERS, "node-creation", train)
+    told = refused(["node-creation", "--data", "xor"], capsys)
+    assert "not enough memory: 40 TB were asked for at once" in told

@@ -3,12 +3,13 @@
 import gc
 import resource
 
+import numpy as np
 import pytest
 import torch
 from layer_cases import layer_case
 from torch import nn
 
-from gradnet.core.memory import ChunkSizes, parse_bytes, peak_bytes
+from gradnet.core.memory import ChunkSizes, asked_bytes, parse_bytes, peak_bytes
 from gradnet.errors import InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.models import build_model
@@ -31,10 +32,26 @@ def test_amounts_are_read(text: str | float, expected: int) -> None:
     assert parse_bytes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "2XB", "1..5MB", "nan"])
+@pytest.mark.parametrize(
+    "text", ["", "much", "-1GB", "0", "2XB", "1..5MB", "nan", "9" * 400]
+)
 def test_no_amounts_are_refused(text: str) -> None:
     with pytest.raises(InvalidInputError, match="no amount of memory; say 2GB"):
         parse_bytes(text)
+
+
+def test_failed_allocations_say_how_much_was_asked_for() -> None:
+    for make, expected in (
+        (lambda: torch.empty(10**13), 4 * 10**13),
+        (lambda: torch.empty(2**62), 0),
+        (lambda: np.zeros(2**47), 2**50),
+    ):
+        with pytest.raises((RuntimeError, MemoryError)) as caught:
+            make()
+        assert asked_bytes(caught.value) == expected
+    gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert asked_bytes(gpu) == 2 * 2**30
+    assert asked_bytes(RuntimeError("shapes do not fit")) is None
 
 
 def test_what_died_before_does_not_count() -> None:

@@ -1,9 +1,12 @@
 """Figures show every seed, epoch, trial and unit that the rows have."""
 
+from io import BytesIO
+
 import pytest
 import torch
 from row_cases import EVALUATIONS, LEVEL_ROWS, TRIAL_ROWS
 
+from gradnet.core.files import save_figure
 from gradnet.experiments.figures import (
     CLOCKS,
     GRID,
@@ -13,6 +16,7 @@ from gradnet.experiments.figures import (
     draw_hidden_units,
     draw_levels,
 )
+from gradnet.experiments.gradient_figures import draw_norms
 
 
 def test_the_figure_has_a_line_a_method_and_a_point_a_seed():
@@ -83,3 +87,26 @@ def test_as_many_maps_as_were_asked_for(units):
         lambda points, count: points[:, 0], inputs, torch.ones(2), list(range(units))
     )
     assert len(figure.axes) == units
+
+
+@pytest.mark.parametrize("name", ["a$^2$", r"$\frac{$", "$$", r"a\$b$", "$x"])
+def test_dollar_signs_are_drawn_as_they_are_written(name, tmp_path):
+    rows = [{**row, "method": name} for row in LEVEL_ROWS[:2]]
+    evaluations = [{**row, "method": name} for row in EVALUATIONS]
+    for figure in (draw_levels(rows, name), draw_curves(evaluations, name)):
+        save_figure(tmp_path / "figure.png", figure)
+        titles = [panel.title for panel in figure.axes if panel.get_title()]
+        (title,) = titles
+        assert title._preprocess_math(title.get_text()) == (name, False)
+
+
+def test_names_are_shown_as_they_are():
+    name = "$x_{1$ \x1b[31m"
+    rows = [{**row, "method": f"_{name}"} for row in LEVEL_ROWS]
+    records = [{**record, "method": name} for record in EVALUATIONS]
+    drawn = draw_levels(rows, name), draw_curves(records, name)
+    drawn += (draw_norms(torch.ones(2, 3), [name, "b"]),)
+    for figure in drawn:
+        figure.savefig(BytesIO())  # it is read as mathematics only here
+    (label,) = [text.get_text() for text in drawn[0].axes[0].get_legend().texts]
+    assert label == r" _\$x_{1\$ \x1b[31m"

@@ -1,10 +1,12 @@
 """A study does each piece once, adds what is asked for, judges on test images."""
 
+import json
 from dataclasses import dataclass, replace
 
 import pytest
+import torch
 
-from gradnet.checkpoints.snapshots import load_snapshot
+from gradnet.checkpoints.snapshots import load_snapshot, save_snapshot
 from gradnet.classifier.predictor import GradNetPredictor
 from gradnet.classifier.recipes import DEFAULT, GRADNET_2018
 from gradnet.core.json_lines import JsonLines
@@ -168,3 +170,37 @@ def test_a_new_setting_leaves_an_unfinished_run_to_be_resumed(
     )
     rows = Study(problem, later(settings), tmp_path).run()
     assert steps == [5, 6, 7, 8, 9] and len(rows) == 2
+
+
+def test_a_base_network_whose_end_was_not_logged_is_logged(problem, tmp_path):
+    settings = replace(SETTINGS, controls=None, base=replace(BASE, levels=[0.3]))
+    Study(problem, settings, tmp_path).train_base(0)
+    log = tmp_path / "metrics.jsonl"
+    before = log.read_text()
+    log.write_text("".join(before.splitlines(keepends=True)[:-1]))
+    Study(problem, settings, tmp_path).train_base(0)
+    records = JsonLines(log).read()
+    assert [r["step"] for r in records if r["event"] == "evaluation"] == [
+        r["step"] for r in map(json.loads, before.splitlines()) if "step" in r
+    ]
+    (ended,) = [r for r in records if r["event"] == "finished"]
+    assert ended == json.loads(before.splitlines()[-1])
+
+
+def test_a_row_whose_base_network_was_exchanged_is_refused(problem, tmp_path):
+    settings = replace(SETTINGS, controls=None, base=replace(BASE, levels=[0.3]))
+    Study(problem, settings, tmp_path).run()
+    path = tmp_path / "snapshots/seed-0/level-0.3.safetensors"
+    snapshot = load_snapshot(path)
+    with torch.no_grad():
+        next(snapshot.model.parameters()).mul_(2)
+    save_snapshot(path, snapshot.model, snapshot.info)
+    with pytest.raises(GradnetError, match="base was '.*', now '.*'"):
+        Study(problem, settings, tmp_path).run()
+
+
+def test_another_rhythm_of_evaluations_is_another_study(problem, tmp_path):
+    Study(problem, SETTINGS, tmp_path)
+    other = replace(SETTINGS, base=replace(BASE, evaluations_per_epoch=4))
+    with pytest.raises(GradnetError, match="evaluations_per_epoch was 8, now 4"):
+        Study(problem, other, tmp_path)

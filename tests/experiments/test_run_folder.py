@@ -4,15 +4,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from gradnet.core.files import write_json
+from gradnet.core.files import read_json, write_json
 from gradnet.core.json_lines import JsonLines
-from gradnet.errors import DamagedFileError, GradnetError
+from gradnet.errors import BusyError, DamagedFileError, GradnetError
 from gradnet.experiments.run_folder import (
     RunFolder,
     RunKey,
-    read_evaluations,
     read_rows,
-    rounded,
 )
 
 KEY = RunKey(seed=0, method="default", level=0.5)
@@ -41,13 +39,6 @@ def test_a_row_of_other_settings_is_refused(folder):
         folder.is_done(KEY, {"training": {"steps": 4}})
 
 
-def test_a_folder_of_another_study_is_refused(folder):
-    RunFolder(folder.path, IDENTITY, "another CPU")
-    other = {**IDENTITY, "problem": {"data_fingerprint": "xyz"}}
-    with pytest.raises(GradnetError, match="data_fingerprint was 'abc', now 'xyz'"):
-        RunFolder(folder.path, other, "a CPU")
-
-
 def test_a_resumed_run_logs_no_evaluation_twice(folder):
     first = folder.callbacks(KEY)
     first.on_resume([])
@@ -60,19 +51,6 @@ def test_a_resumed_run_logs_no_evaluation_twice(folder):
     records = JsonLines(folder.path / "metrics.jsonl").read()
     assert [r["step"] for r in records if r["seed"] == 0] == [0, 5, 10]
     assert [r["step"] for r in records if r["seed"] == 1] == [0]
-
-
-def test_an_empty_folder_has_no_rows(tmp_path):
-    with pytest.raises(GradnetError, match="no results; make some with gradnet repr"):
-        read_rows(tmp_path)
-
-
-def test_rows_come_by_seed_and_level(folder):
-    for seed, level in ((1, 0.5), (0, 0.9), (0, 0.10)):
-        key = replace(KEY, seed=seed, level=level)
-        folder.finish(key, {"test_accuracy": 0.5})
-    found = [(row["seed"], row["level"]) for row in read_rows(folder.path)]
-    assert found == [(0, 0.1), (0, 0.9), (1, 0.5)]
 
 
 @dataclass(frozen=True)
@@ -118,13 +96,6 @@ def test_files_of_a_newer_version_are_refused(folder):
         RunFolder(folder.path, IDENTITY, "a CPU")
 
 
-def test_evaluations_are_read_without_other_events(folder):
-    folder.callbacks(KEY).on_evaluation({"step": 1})
-    folder.log_stage(KEY, {"seconds": 1.0})
-    (record,) = read_evaluations(folder.path)
-    assert record["step"] == 1 and record["method"] == "default"
-
-
 def test_rows_need_no_level(folder):
     key = RunKey(2, "grown")
     folder.finish(key, {"test_accuracy": 0.5})
@@ -143,7 +114,94 @@ def test_rows_need_no_level(folder):
     assert str(RunKey(3)) == "base network, seed 3"
 
 
-def test_small_numbers_keep_their_digits():
-    values = {"a": 0.123456, "b": 1234.56789, "c": 1.23456e-7, "d": 3, "e": 0.0}
-    expected = {"a": 0.1235, "b": 1234.5679, "c": 1.235e-7, "d": 3, "e": 0.0}
-    assert rounded(values) == expected
+def test_a_finished_event_that_a_kill_lost_comes_back(folder, monkeypatch):
+    folder.finish(replace(KEY, seed=1), {"test_accuracy": 0.5})
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "replace", lambda *arguments: None)
+        folder.finish(KEY, {"test_accuracy": 0.75, "fit_seconds": 1.5}, {"steps": 3})
+    folder.checkpoint(KEY).parent.mkdir(parents=True)
+    folder.checkpoint(KEY).touch()
+    for _ in range(2):
+        assert folder.is_done(KEY, {"steps": 3})
+        records = JsonLines(folder.path / "metrics.jsonl").read()
+        found = [record for record in records if record["seed"] == 0]
+        assert found == [
+            {**KEY.fields, "event": "finished", "test_accuracy": 0.75}
+            | {"fit_seconds": 1.5}
+        ]
+    assert not folder.checkpoint(KEY).exists()
+
+
+DAMAGE = [b"", b"{", b"[]", b"\xff", b'{"format": 1}', b'{"format": -1}']
+DAMAGE += [b'{"format": 1, "seed": "a", "method": "default", "settings": null}']
+DAMAGE += [b'{"format": 1, "seed": 0, "method": 3, "settings": null}']
+DAMAGE += [b'{"format": 1, "seed": 0, "method": "default", "settings": "x"}']
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_result_is_named_and_made_again(folder, content, caplog):
+    other = replace(KEY, seed=1)
+    for key in (KEY, other):
+        folder.finish(key, {"test_accuracy": 0.5})
+    folder.result(KEY).write_bytes(content)
+    assert [row["seed"] for row in read_rows(folder.path)] == [1]
+    assert str(folder.result(KEY)) in caplog.text and "left out" in caplog.text
+    assert not folder.is_done(KEY) and folder.is_done(other)
+    assert "is made again" in caplog.text
+    aside = folder.result(KEY).with_name("default.json.damaged")
+    assert aside.read_bytes() == content
+    folder.finish(KEY, {"test_accuracy": 0.5})
+    assert len(read_rows(folder.path)) == 2
+
+
+def test_another_environment_is_told_once_and_counts(folder, caplog):
+    for seed in (0, 1):
+        folder.finish(replace(KEY, seed=seed), {"test_accuracy": 0.5})
+    now = {**folder.environment, "threads": 64, "torch": "9.9"}
+    other = RunFolder(folder.path, IDENTITY, "a CPU", where=now)
+    for seed in (0, 1):
+        assert other.is_done(replace(KEY, seed=seed))
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "now 64" in warning and "now 9.9" in warning and str(KEY) in warning
+
+
+def test_a_result_without_an_environment_is_valid(folder, caplog):
+    folder.finish(KEY, {"test_accuracy": 0.5})
+    values = read_json(folder.result(KEY))
+    for name in ("environment", "inputs"):
+        del values[name]
+    write_json(folder.result(KEY), values)
+    assert folder.is_done(KEY, inputs={"base": "abc"})
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
+
+
+def test_a_result_of_another_base_network_is_refused(folder):
+    folder.finish(KEY, {"test_accuracy": 0.5}, inputs={"base": "abc"})
+    assert folder.is_done(KEY, inputs={"base": "abc"})
+    with pytest.raises(GradnetError, match="base was 'abc', now 'xyz'"):
+        folder.is_done(KEY, inputs={"base": "xyz"})
+
+
+def test_a_run_is_locked_until_its_block_ends(folder):
+    second = RunFolder(folder.path, IDENTITY, "a CPU")
+    with folder.running("seed-0"), folder.running("seed-0", "seed-1"):
+        with second.running("seed-2"):
+            pass
+        with pytest.raises(BusyError, match="another process is running seed-1"):
+            with second.running("seed-2", "seed-1"):
+                pass
+    with second.running("seed-0", "seed-1", "seed-2"):
+        pass
+    assert not list(folder.path.rglob("*.lock"))
+
+
+def test_what_killed_processes_left_is_removed(folder):
+    left = [folder.path / "table.md.99999.part", folder.path / "metrics.jsonl.lock"]
+    left += [folder.result(KEY).with_name("default.json.99999.part")]
+    kept = [folder.path / "mine.99999.part.txt", folder.snapshots(0) / "g.pt.part"]
+    for path in (*left, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    RunFolder(folder.path, IDENTITY, "a CPU")
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)

@@ -20,6 +20,7 @@ from gradnet.experiments.tables import (
     GROWTH_COLUMNS,
     LEVEL_COLUMNS,
     growth_to_markdown,
+    markdown_table,
     reached_to_markdown,
     spread_of,
     summarize,
@@ -205,3 +206,12 @@ def test_depth_and_test_accuracy_are_shown_where_they_are_known():
         [dict(row, test_accuracy=0.5) for row in TRIAL_ROWS]
     ).splitlines()
     assert lines[0].endswith("| test accuracy: mean |") and lines[2].endswith("| 0.5 |")
+
+
+def test_names_from_elsewhere_do_not_break_a_table():
+    hostile = "a|b\n\x1b[31m"
+    text = markdown_table([hostile, "x"], [[hostile, "1"]], ["a note"])
+    assert text.splitlines()[0] == r"| a\|b\n\x1b[31m | x |"
+    assert text.splitlines()[2] == r"| a\|b\n\x1b[31m | 1 |"
+    table = to_csv([{"method": hostile, "seed": 0}])
+    assert table.splitlines() == ["method,seed", r"a|b\n\x1b[31m,0"]

@@ -1,6 +1,6 @@
 """A grown network comes back from its file, for every method."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -30,6 +30,24 @@ def test_the_network_comes_back_with_its_shapes_and_weights(tmp_path):
     loaded = load_grown(path)
     assert loaded.linear0.out_features == 9 and not loaded.training
     assert torch.equal(loaded(probe), model.eval()(probe))
+
+
+def test_a_model_that_is_given_has_to_be_that_of_the_file(tmp_path):
+    method = Net2Wider(model_args={"hidden": [5]}, wider={"linear0": 9})
+    model = replay(method, 3, 1, torch.randn(8, *SHAPE), 4)
+    growth = Growth(model, GrowthHistory(steps=10, stage=1))
+    path = save_grown(tmp_path / "grown.safetensors", growth, method, 3, SHAPE, 4)
+    assert load_grown(path, "mlp").linear0.out_features == 9
+    for other in ("cnn-small", "my_module:make"):
+        with pytest.raises(InvalidInputError, match=f"from 'mlp', not from '{other}'"):
+            load_grown(path, other)
+    # What an edit began with decides, not what its own options would have made.
+    last = tmp_path / "last.safetensors"
+    options = replace(method, model="cnn-small")
+    save_grown(last, growth, options, 3, SHAPE, 4, read_grown(path))
+    assert load_grown(last, "mlp").linear0.out_features == 9
+    with pytest.raises(InvalidInputError, match="from 'mlp', not from 'cnn-small'"):
+        load_grown(last, "cnn-small")
 
 
 def test_the_file_of_a_teacher_is_needed_no_more(tmp_path):

@@ -49,7 +49,13 @@ def test_without_a_checkpoint_nothing_is_kept():
 
 
 def test_files_of_a_run_are_removed_and_of_others_left(tmp_path):
-    others = [tmp_path / name for name in ("a1-stage-1.pt", "a[1].pt", "b-stage-1.pt")]
+    others = [
+        tmp_path / name
+        for name in (
+            *("a1-stage-1.pt", "a[1].pt", "b-stage-1.pt"),
+            *("a[1]-stage-x.pt", "a[1]-stage-1-stage-2.pt"),  # of rows with such names
+        )
+    ]
     for path in others:
         path.touch()
     checkpoint = tmp_path / "a[1].pt"

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gradnet.errors import GradnetError
+from gradnet.core.files import load_tensors, save_tensors
+from gradnet.core.reproducibility import environment
+from gradnet.errors import GradnetError, InvalidInputError
 from gradnet.training.loop import Callbacks, Part, TrainingSettings, fit
 from gradnet.training.supervised import Batches
 
@@ -282,3 +284,60 @@ def test_a_stopped_part_resumes_to_the_same_numbers(tmp_path, monkeypatch, stop)
     resumed, found = train(None, callbacks)
     assert without_times(found.records) == without_times(expected.records)
     assert torch.equal(resumed.module[0].weight, whole.module[0].weight)
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """The checkpoint of a run that stopped at step 13, and another environment."""
+    halted = Regression()
+    halted.fail_at = 13
+    path = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(halted, SETTINGS, seed=3, callbacks=Callbacks(path))
+    before = environment("cpu")
+    elsewhere = {**before, "torch": "9.9"}
+    monkeypatch.setattr("gradnet.training.loop.environment", lambda device: elsewhere)
+    return path, before, elsewhere
+
+
+def test_a_half_finished_run_of_another_environment_is_refused(stopped):
+    path, before, _ = stopped
+    content = path.read_bytes()
+    with pytest.raises(InvalidInputError, match=r"now 9\.9.*--accept_differences"):
+        fit(Regression(), SETTINGS, seed=3, callbacks=Callbacks(path))
+    assert path.read_bytes() == content
+
+
+def test_a_difference_that_is_accepted_is_told_and_recorded(stopped, caplog):
+    path, before, elsewhere = stopped
+    callbacks = Callbacks(path, accept_differences=True)
+    found = fit(Regression(), SETTINGS, seed=3, callbacks=callbacks)
+    assert found.environments == [before, elsewhere]
+    assert "continued in another environment" in caplog.text
+    again = fit(Regression(), SETTINGS, seed=3, callbacks=Callbacks(path))
+    assert again.environments == [before, elsewhere]
+
+
+def test_a_finished_run_is_read_in_any_environment(tmp_path, monkeypatch):
+    callbacks = Callbacks(tmp_path / "run.pt")
+    before = fit(Regression(), SETTINGS, seed=3, callbacks=callbacks)
+    monkeypatch.setattr("gradnet.training.loop.environment", lambda device: {"x": 1})
+    assert fit(Regression(), SETTINGS, seed=3, callbacks=callbacks) == before
+
+
+def test_a_checkpoint_that_names_no_environment_is_continued(stopped):
+    path, _, elsewhere = stopped
+    state = load_tensors(path)
+    del state["environments"], state["inputs"]
+    save_tensors(path, state)
+    callbacks = Callbacks(path, inputs={"base": "abc"})
+    found = fit(Regression(), SETTINGS, seed=3, callbacks=callbacks)
+    assert found.environments == [elsewhere]
+
+
+def test_a_checkpoint_of_another_input_is_refused(tmp_path):
+    callbacks = Callbacks(tmp_path / "run.pt", inputs={"base": "abc"})
+    fit(Regression(), SETTINGS, seed=3, callbacks=callbacks)
+    other = Callbacks(tmp_path / "run.pt", inputs={"base": "xyz"})
+    with pytest.raises(GradnetError, match="base was 'abc', now 'xyz'"):
+        fit(Regression(), SETTINGS, seed=3, callbacks=other)
