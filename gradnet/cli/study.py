@@ -57,7 +57,7 @@ class StudyNetwork(OwnNetworkSettings):
         default_factory=lambda: list(RATES)
     )
     seeds: Seeds = field(default_factory=lambda: [0])
-    max_epochs: Positive | None = 30.0
+    max_epochs: Positive | None = 10.0
     accept_differences: bool = False
     out: PathText | None = None
 

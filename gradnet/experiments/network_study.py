@@ -63,7 +63,7 @@ class NetworkStudySettings(Validated):
     controls: ControlSettings | None = field(default_factory=ControlSettings)
     rates: Annotated[tuple[Positive, ...], Length(0, 100)] = RATES
     seeds: tuple[Seed, ...] = (0,)
-    max_epochs: Positive | None = 30.0
+    max_epochs: Positive | None = 10.0
 
 
 class NetworkStudy:

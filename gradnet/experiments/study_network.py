@@ -36,7 +36,7 @@ def study_network(
     controls: ControlSettings | None = ControlSettings(),  # noqa: B008 (it is frozen)
     rates: Sequence[float] = RATES,
     seeds: Sequence[int] = (0,),
-    max_epochs: float | None = 30.0,
+    max_epochs: float | None = 10.0,
     prepare: Callable[[Tensor], Tensor] | None = None,
     flip: bool = False,
     shift: int = 0,
