@@ -33,6 +33,7 @@ __all__ = [
     "load_snapshot",
     "load_user_model",
     "load_weights",
+    "study_network",
 ]
 
 TYPE_CHECKING = (
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from gradnet.errors import GradnetError as GradnetError
     from gradnet.errors import InvalidInputError as InvalidInputError
     from gradnet.errors import NotFittedError as NotFittedError
+    from gradnet.experiments.study_network import study_network as study_network
     from gradnet.gradients.extractor import GradientExtractor as GradientExtractor
     from gradnet.gradients.layout import BlockLayout as BlockLayout
     from gradnet.gradients.projections import Projection as Projection
@@ -89,6 +91,7 @@ else:
         "load_snapshot": "gradnet.checkpoints.snapshots",
         "load_user_model": "gradnet.checkpoints.model_loader",
         "load_weights": "gradnet.checkpoints.weights",
+        "study_network": "gradnet.experiments.study_network",
     }
 
     def __getattr__(name: str) -> object:

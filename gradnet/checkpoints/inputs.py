@@ -11,7 +11,7 @@ from gradnet.checkpoints.snapshots import SnapshotInfo
 from gradnet.core.constraints import PathText, Range
 from gradnet.core.validation import Count, Pixels, Positive, Validated
 from gradnet.data.augmentation import Augmentation
-from gradnet.data.datasets import load_data
+from gradnet.data.datasets import ImageData, load_data
 from gradnet.errors import InvalidInputError
 
 
@@ -99,12 +99,7 @@ def load_inputs(
             that of the snapshot.
         GradnetError: see :func:`gradnet.data.datasets.load_data`.
     """
-    name = settings.data or (snapshot and snapshot.data)
-    if not name:
-        raise InvalidInputError("no data set is named; name one with --data")
-    data = load_data(name, settings.root, settings.download)
-    prepare = _of_snapshot(settings, snapshot) if snapshot else _of_settings(settings)
-    _check_fit(prepare, data.image_shape)
+    data, prepare = load_prepared(settings, snapshot)
     train = settings.part == "train"
     images = (data.x_train if train else data.x_test)[: settings.limit]
     targets = (data.y_train if train else data.y_test)[: settings.limit]
@@ -123,6 +118,27 @@ def load_inputs(
             "whiten": prepare.whiten,
         },
     )
+
+
+def load_prepared(
+    settings: InputSettings, snapshot: SnapshotInfo | None = None
+) -> tuple[ImageData, InputPreparation]:
+    """Load all parts of the data that the settings name, and how they are prepared.
+
+    Args:
+        settings: see :func:`load_inputs`; ``part`` and ``limit`` are not used.
+        snapshot: see :func:`load_inputs`.
+
+    Raises:
+        GradnetError: see :func:`load_inputs`.
+    """
+    name = settings.data or (snapshot and snapshot.data)
+    if not name:
+        raise InvalidInputError("no data set is named; name one with --data")
+    data = load_data(name, settings.root, settings.download)
+    prepare = _of_snapshot(settings, snapshot) if snapshot else _of_settings(settings)
+    _check_fit(prepare, data.image_shape)
+    return data, prepare
 
 
 def to_network(network: nn.Module, inputs: Inputs, part: slice) -> Tensor:

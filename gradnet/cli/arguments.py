@@ -22,6 +22,8 @@ from gradnet.core.validation import check_value, describe_type, hints_of
 from gradnet.errors import GradnetError, InvalidInputError
 
 LISTS = (list[str], list[int], list[float])
+# In the metadata of a field: its value may stand without the name of the option.
+LEADING = "leading"
 
 Settings = TypeVar("Settings")
 
@@ -85,7 +87,7 @@ def parse_several(
     ready = vars(parser.instantiate(values))
     made = []
     for kind in settings:
-        names = [field.name for field in dataclasses.fields(kind)]
+        names = [field.name for field in dataclasses.fields(kind) if field.init]
         made.append(kind(**{name: ready[name] for name in names}))
     return made, text
 
@@ -97,6 +99,8 @@ def _check_ranges(
     for kind in settings:
         fields = {field.name: field for field in dataclasses.fields(kind)}
         for name, hint in hints_of(kind).items():
+            if not fields[name].init:
+                continue
             is_positional = default_of(fields[name]) is dataclasses.MISSING
             is_option = not is_positional or fields[name].kw_only
             try:
@@ -106,8 +110,17 @@ def _check_ranges(
 
 
 def _complete(settings: Sequence[type], arguments: Sequence[str]) -> list[str]:
-    """Put ``--seeds 0 1 2`` and ``--download`` as jsonargparse wants them."""
+    """Put ``--seeds 0 1 2`` and ``--download`` as jsonargparse wants them.
+
+    A field with :data:`LEADING` in its metadata may be given without its option.
+    """
     kinds = {k: v for kind in settings for k, v in _option_kinds(kind, "--")}
+    leading = [
+        f"--{one.name}"
+        for kind in settings
+        for one in dataclasses.fields(kind)
+        if one.metadata.get(LEADING)
+    ]
     done: list[str] = []
     rest = list(arguments)
     while rest:
@@ -122,9 +135,18 @@ def _complete(settings: Sequence[type], arguments: Sequence[str]) -> list[str]:
             done.append(f"{option}=[{','.join(items)}]")
         elif kind is bool and (not rest or rest[0] not in ("true", "false")):
             done.append(f"{option}=true")
+        elif leading and not option.startswith("-"):
+            done.append(f"{leading.pop(0)}={option}")
         else:
             done += [option, *given]
+            if leading and rest and _takes_value(option):
+                done.append(rest.pop(0))
     return done
+
+
+def _takes_value(option: str) -> bool:
+    is_alone = option.endswith("help") or option.startswith("--print_config")
+    return option.startswith("--") and "=" not in option and not is_alone
 
 
 def describe(settings: type) -> str:

@@ -17,6 +17,7 @@ YAML file, given with --config; --print_config prints such a file.
 
   gradnet reproduce                       digits, embedded: no download, two minutes
   gradnet reproduce --data cifar10.npz --levels 0.4 0.5 0.6 --seeds 0 1 2
+  gradnet study --checkpoint my.pt --model package.module:factory --data my-images/
 
 A stopped command continues when it is run again; finished work is not repeated."""
 

@@ -31,6 +31,11 @@ COMMANDS: Mapping[str, CommandEntry] = {
         "reproduce",
         "Reproduce",
     ),
+    "study": CommandEntry(
+        "compare your own network with its GradNets and with its further training",
+        "study",
+        "StudyNetwork",
+    ),
     "train-base": CommandEntry(
         "train a base network, with a snapshot at each accuracy level",
         "train_base",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from gradnet.cli.arguments import option_value, parse_several
-from gradnet.cli.options import print_growth_table, run_folder
+from gradnet.cli.options import print_table, run_folder
 from gradnet.cli.trials import asks_for_trials, run_trials
 from gradnet.core.constraints import Name, PathText, Range
 from gradnet.core.files import write_text
@@ -15,8 +15,8 @@ from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments.growth_study import GrowthStudy
 from gradnet.growth import GROWTH
-from gradnet.growth.grown_network import read_grown
 from gradnet.growth.method import GrowthMethod
+from gradnet.growth.start import read_start
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Grow(ProblemSettings):
         seeds: one run for each.
         max_flops: train for as many steps as these FLOPs allow, without growth: for a
             network trained directly beside one that grew.
-        start: begin with a grown network, the file networks/seed-0/NAME.safetensors of
-            another run, in place of the method's first one; "{seed}" in the name stands
-            for the seed. With --growth.first 0 it is edited at once. Methods that take
+        start: begin with a trained network in place of the method's first one: a grown
+            one, the file networks/seed-0/NAME.safetensors of another run; or weights
+            of your own (.pt, .safetensors) for the network that the method's options
+            describe, such as --model and --model_args. "{seed}" in the name stands for
+            the seed. With --growth.first 0 it is edited at once. Methods that take
             a --model take any network; others go on from what their own options
             describe. A --model that is given has to be the one that this network grew
             from. It has to be given where the network has layers of your own: a file
@@ -86,13 +88,17 @@ def _grow(
 ) -> None:
     row = name if settings.name is None else settings.name
     out = settings.out or f"runs/growth-{run_folder(settings.data, None).name}"
-    study = GrowthStudy(make_problem(settings), out, settings.accept_differences)
+    problem = make_problem(settings)
+    study = GrowthStudy(problem, out, settings.accept_differences)
+    probe = problem.augmentation.evaluate(problem.data.x_train[:2])
     for seed in settings.seeds:
         start = None
         if settings.start is not None:
             path = settings.start.replace("{seed}", str(seed))
-            start = read_grown(path, model)
+            start = read_start(
+                path, method, probe, problem.data.num_classes, seed=seed, model=model
+            )
         study.run(row, method, seed, settings.max_flops, start)
         # Now it is known that the row was not made before with other options.
         write_text(Path(out) / "configs" / f"{row}.yaml", config)
-    print_growth_table(Path(out))
+    print_table(Path(out))

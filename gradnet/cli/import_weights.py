@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from gradnet.checkpoints.snapshots import save_snapshot
 from gradnet.checkpoints.weights import load_weights
 from gradnet.core.constraints import PathText
+from gradnet.core.text import listed
 from gradnet.data.problem import ProblemSettings, make_problem
+from gradnet.errors import InvalidInputError
 from gradnet.experiments.base_network import ModelSettings, describe_snapshot
-from gradnet.models import build_model
+from gradnet.models import MODELS, build_model
 from gradnet.training.supervised import evaluate
 
 
@@ -30,6 +32,13 @@ class ImportWeights(ModelSettings, ProblemSettings):
 
     def run(self, config: str) -> None:
         """Read, validate, and save."""
+        if self.model is not None and self.model not in MODELS:
+            raise InvalidInputError(
+                f"--model is {self.model!r}; a snapshot holds one of {listed(MODELS)}, "
+                "since a file does not decide which code runs. Your own network needs "
+                "no snapshot: give --checkpoint and --model to gradnet study, fit or "
+                "evaluate"
+            )
         problem = make_problem(self)
         name, arguments = self.model_name(problem), self.model_arguments(problem)
         model = build_model(name, **arguments)

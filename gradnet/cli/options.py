@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 
 from gradnet.checkpoints.inputs import Inputs, InputSettings, load_inputs, to_network
 from gradnet.checkpoints.model_loader import load_user_model
-from gradnet.checkpoints.snapshots import Snapshot, load_snapshot
+from gradnet.checkpoints.network_check import output_of
+from gradnet.checkpoints.snapshots import Snapshot, SnapshotInfo, load_snapshot
 from gradnet.core.constraints import PathText
 from gradnet.core.reproducibility import resolve_device
-from gradnet.core.text import reason_of
 from gradnet.core.validation import Validated
 from gradnet.data.problem import (
     AugmentationSettings,
@@ -24,9 +23,8 @@ from gradnet.data.problem import (
     make_problem,
 )
 from gradnet.errors import GradnetError
-from gradnet.experiments.reports import write_growth_report, write_report
-from gradnet.experiments.run_folder import read_rows, table_lock
-from gradnet.experiments.tables import to_markdown
+from gradnet.experiments.reports import write_report_of
+from gradnet.experiments.run_folder import table_lock
 
 logger = logging.getLogger("gradnet")
 
@@ -81,24 +79,24 @@ def load_network(settings: NetworkSettings) -> tuple[nn.Module, Inputs]:
     Raises:
         GradnetError: one of them cannot be loaded, or they do not fit each other.
     """
+    network, snapshot = load_model(settings)
+    inputs = load_inputs(settings, snapshot)
+    output_of(network, to_network(network, inputs, slice(0, 1)))
+    return network, inputs
+
+
+def load_model(settings: NetworkSettings) -> tuple[nn.Module, SnapshotInfo | None]:
+    """The network on its device, and what made it where it is a snapshot.
+
+    Raises:
+        GradnetError: it cannot be loaded.
+    """
     checkpoint, device = settings.checkpoint, resolve_device(settings.device)
     if settings.model is None and checkpoint and checkpoint.endswith(".safetensors"):
         snapshot = load_snapshot(checkpoint)
-        network, inputs = snapshot.model, load_inputs(settings, snapshot.info)
-    else:
-        network = load_user_model(settings.model, settings.model_args, checkpoint)
-        inputs = load_inputs(settings)
-    network = network.to(device)
-    image = to_network(network, inputs, slice(0, 1))
-    try:
-        with torch.no_grad():
-            network(image)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise GradnetError(
-            f"the network fails on an image of {tuple(image.shape[1:])} (channels, "
-            f"height, width): {reason_of(error)}"
-        ) from None
-    return network, inputs
+        return snapshot.model.to(device), snapshot.info
+    network = load_user_model(settings.model, settings.model_args, checkpoint)
+    return network.to(device), None
 
 
 def run_folder(data: str, out: str | None) -> Path:
@@ -111,17 +109,9 @@ def run_folder(data: str, out: str | None) -> Path:
 def print_table(folder: Path) -> None:
     """Rewrite the table and the figure of a run folder, and print the table."""
     with table_lock(folder):
-        summary = write_report(read_rows(folder), folder, folder.resolve().name)
-    print(to_markdown(summary))
-    print(f"picture: {folder / 'table.png'}")
-
-
-def print_growth_table(folder: Path) -> None:
-    """Rewrite the tables and the figure of growth runs, and print the table."""
-    with table_lock(folder):
-        table = write_growth_report(folder)
+        table, picture = write_report_of(folder)
     print(table)
-    print(f"picture: {folder / 'curves.png'}")
+    print(f"picture: {picture}")
 
 
 def problem_of(snapshot: Snapshot, settings: DataSettings) -> Problem:

@@ -7,13 +7,16 @@ the same half, on the same number of samples seen, as the GradNet beside them.
 import copy
 from dataclasses import dataclass, field, replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from gradnet.checkpoints.network_check import logits_of
 from gradnet.core.validation import Validated
 from gradnet.data.problem import Samples
+from gradnet.errors import InvalidInputError
 from gradnet.gradients.layout import BlockLayout
 from gradnet.training.loop import Callbacks, History, TrainingSettings, fit
-from gradnet.training.supervised import SupervisedTask
+from gradnet.training.supervised import SupervisedTask, set_training_mode
 
 CONTROLS = ("last-layer", "fine-tuned")
 
@@ -56,11 +59,7 @@ def train_control(
     Returns:
         The copy, with its best weights on the validation part, and what was done.
     """
-    model = copy.deepcopy(base)
-    last = BlockLayout.of(model, layers="*").names[-1]
-    for parameter_name, parameter in model.named_parameters():
-        layer = parameter_name.rpartition(".")[0]
-        parameter.requires_grad_(name == "fine-tuned" or layer == last)
+    model = _make_control(name, base, samples)
     task = SupervisedTask(model, samples, training.batch_size, seed)
     callbacks = callbacks or Callbacks()
     history = fit(
@@ -70,3 +69,77 @@ def train_control(
         callbacks=replace(callbacks, identity={**callbacks.identity, "control": name}),
     )
     return model, history
+
+
+def check_controls(base: nn.Module, samples: Samples) -> None:
+    """Check, before any work, that controls can be trained.
+
+    In training mode some networks return more than logits, such as auxiliary ones.
+
+    Args:
+        base: left as it is.
+        samples: see :func:`train_control`.
+
+    Raises:
+        InvalidInputError: they cannot.
+    """
+    for name in CONTROLS:
+        model = _make_control(name, base, samples)
+        set_training_mode(model)
+        try:
+            logits_of(model, _two(samples))
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                f"in training mode, {error}; or leave out the controls (--controls "
+                "null)"
+            ) from None
+
+
+def _make_control(name: str, base: nn.Module, samples: Samples) -> nn.Module:
+    """A copy of the base, of which only what the control trains is trainable."""
+    model = copy.deepcopy(base)
+    model.requires_grad_(name == "fine-tuned")
+    if name == "last-layer":
+        last_layer(model, _two(samples)).requires_grad_(True)
+    return model
+
+
+def _two(samples: Samples) -> Tensor:
+    images = samples.images[samples.train[:2].to(samples.images.device)]
+    return samples.augmentation.evaluate(images)
+
+
+def last_layer(model: nn.Module, x: Tensor) -> nn.Module:
+    """The layer that makes the logits: the last one with a weight that is called.
+
+    The order in which a network names its layers need not be that of its calls. Where
+    no layer is called, the last one that is named.
+
+    Args:
+        model: inputs to logits.
+        x: inputs ``(N, ...)``.
+    """
+    called: list[nn.Module] = []
+
+    def record(layer: nn.Module, *_: object) -> None:
+        called.append(layer)
+
+    handles = [
+        layer.register_forward_hook(record)
+        for layer in model.modules()
+        if _has_weight(layer)
+    ]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if called:
+        return called[-1]
+    return model.get_submodule(BlockLayout.of(model, layers="*").names[-1])
+
+
+def _has_weight(layer: nn.Module) -> bool:
+    weight = getattr(layer, "weight", None)
+    return isinstance(weight, Tensor) and weight.dim() >= 2

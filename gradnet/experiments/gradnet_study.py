@@ -1,44 +1,34 @@
 """The GradNet study: snapshots, GradNets, controls, and the rows of its table."""
 
 import logging
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import nn
-
-from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.checkpoints.snapshots import list_snapshots, load_snapshot
-from gradnet.classifier.fit import evaluate_predictor
 from gradnet.classifier.recipes import Recipe
 from gradnet.core.constraints import Name
-from gradnet.core.flops import count_parameters
 from gradnet.core.reproducibility import environment, hardware
 from gradnet.core.validation import Positive, Seed, Validated
 from gradnet.data.problem import Problem
 from gradnet.errors import InvalidInputError
+from gradnet.experiments.base_comparison import (
+    BaseComparison,
+    cut_to_epochs,
+    samples_seen_by,
+)
 from gradnet.experiments.base_network import BaseSettings, base_checkpoint, train_base
-from gradnet.experiments.controls import CONTROLS, ControlSettings, train_control
-from gradnet.experiments.fitting import fit_and_save
+from gradnet.experiments.controls import ControlSettings
 from gradnet.experiments.run_folder import (
-    Facts,
     Row,
     RunFolder,
     RunKey,
     problem_identity,
-    read_result,
     read_rows,
-    several_environments,
 )
-from gradnet.training.loop import Callbacks, History, TrainingSettings
-from gradnet.training.supervised import evaluate
 
 logger = logging.getLogger("gradnet")
-
-# A control is evaluated about as often as the GradNet beside it.
-CONTROL_EVALUATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -118,22 +108,29 @@ class Study:
             return self._run()
 
     def _run(self) -> list[Row]:
+        comparison = self._comparison()
         for seed in self.settings.seeds:
             for level, path in self.train_base(seed).items():
                 snapshot = load_snapshot(path)
                 snapshot.info.check_split(
                     self.problem.splits, self.problem.data.fingerprint, str(path)
                 )
-                base = snapshot.model.to(self.device)
-                self.evaluate_base(seed, level, base)
-                samples_seen = [
-                    self.fit(seed, level, base, name, recipe)
-                    for name, recipe in self.settings.recipes.items()
-                ]
-                if self.settings.controls is not None:
-                    for name in CONTROLS:
-                        self.control(seed, level, base, name, samples_seen[0])
+                comparison.run(seed, level, snapshot.model.to(self.device))
         return read_rows(self.folder.path)
+
+    def _comparison(self) -> BaseComparison:
+        settings, samples = self.settings, self.problem.gradnet_half
+        count, controls = len(samples.train), settings.controls
+        return BaseComparison(
+            self.folder,
+            samples,
+            self.problem.test,
+            recipes={
+                name: cut_to_epochs(recipe, settings.max_epochs, count)
+                for name, recipe in settings.recipes.items()
+            },
+            control=None if controls is None else controls.training,
+        )
 
     def train_base(self, seed: int) -> dict[float, Path]:
         """Train the base network of a seed; level -> path of its snapshots.
@@ -185,120 +182,3 @@ class Study:
         return (
             is_logged or not base_checkpoint(self.folder.snapshots(key.seed)).exists()
         )
-
-    def evaluate_base(self, seed: int, level: float, base: nn.Module) -> None:
-        """Write the base's own row: its accuracy under the same centre crop."""
-        key, inputs = RunKey(seed, "base", level), _inputs(base)
-        if self.folder.is_done(key, inputs=inputs):
-            return
-        row = {
-            "validation_accuracy": evaluate(base, self.problem.gradnet_half)[
-                "accuracy"
-            ],
-            **self._test(base),
-        }
-        self.folder.finish(key, row, inputs=inputs)
-
-    def fit(
-        self, seed: int, level: float, base: nn.Module, name: str, recipe: Recipe
-    ) -> int:
-        """Train and evaluate a GradNet; returns how many samples it has seen."""
-        recipe = self._cut(recipe)
-        key, inputs = RunKey(seed, name, level), _inputs(base)
-        if self.folder.is_done(key, recipe, inputs=inputs):
-            return int(read_result(self.folder.result(key))["samples_seen"])
-        callbacks = self._callbacks(key, inputs)
-        fitted = fit_and_save(
-            base,
-            self.problem.gradnet_half,
-            recipe,
-            self.folder.gradnet(key),
-            seed=seed,
-            callbacks=callbacks,
-            about=key.fields,
-        )
-        predictor = fitted.predictor
-        used, start = predictor.gradients_used, time.monotonic()
-        description = f"{key}: test images"
-        test = evaluate_predictor(predictor, self.problem.test, description)
-        seconds = time.monotonic() - start
-        row = {
-            **_training_facts(fitted.history, recipe.training),
-            "test_accuracy": test["accuracy"],
-            "parameters": count_parameters(predictor.network),
-            "evaluate_seconds": seconds,
-            "fit_gradients_per_second": fitted.gradients_per_second,
-            "evaluate_gradients_per_second": (predictor.gradients_used - used)
-            / seconds,
-        }
-        self.folder.finish(key, row, recipe, inputs=inputs)
-        return int(row["samples_seen"])
-
-    def control(
-        self, seed: int, level: float, base: nn.Module, name: str, samples_seen: int
-    ) -> None:
-        """Train and evaluate a control on as many samples as GradNet has seen."""
-        assert self.settings.controls is not None
-        training = self.settings.controls.training
-        steps = max(1, round(samples_seen / training.batch_size))
-        every = max(1, min(steps // CONTROL_EVALUATIONS, 100))
-        training = replace(training, steps=steps, evaluate_every=every)
-        key, inputs = RunKey(seed, name, level), _inputs(base)
-        if self.folder.is_done(key, training, inputs=inputs):
-            return
-        callbacks = self._callbacks(key, inputs)
-        model, history = train_control(
-            name,
-            base,
-            self.problem.gradnet_half,
-            training,
-            seed=seed,
-            callbacks=callbacks,
-        )
-        row = {**_training_facts(history, training), **self._test(model)}
-        self.folder.finish(key, row, training, inputs=inputs)
-
-    def _callbacks(self, key: RunKey, inputs: Facts) -> Callbacks:
-        callbacks = self.folder.callbacks(key, self.folder.checkpoint(key))
-        return replace(callbacks, inputs=inputs)
-
-    def _test(self, model: nn.Module) -> Facts:
-        start = time.monotonic()
-        return {
-            "test_accuracy": evaluate(model, self.problem.test)["accuracy"],
-            "parameters": count_parameters(model),
-            "evaluate_seconds": time.monotonic() - start,
-        }
-
-    def _cut(self, recipe: Recipe) -> Recipe:
-        if self.settings.max_epochs is None:
-            return recipe
-        training = recipe.training
-        per_epoch = len(self.problem.splits.gradnet_train) / training.batch_size
-        most = max(1, round(self.settings.max_epochs * per_epoch))
-        if most >= training.steps:
-            return recipe
-        every = max(1, training.evaluate_every * most // training.steps)
-        return replace(
-            recipe, training=replace(training, steps=most, evaluate_every=every)
-        )
-
-
-def _inputs(base: nn.Module) -> dict[str, str]:
-    """What a row is made from, beside the data: the weights of its base network."""
-    return {"base": weights_fingerprint(base)}
-
-
-def _training_facts(history: History, training: TrainingSettings) -> Row:
-    return {
-        "validation_accuracy": history.best["accuracy"],
-        "best_step": int(history.best_step),
-        "samples_seen": samples_seen_by(history, training),
-        "fit_seconds": history.seconds,
-        **several_environments(history.environments),
-    }
-
-
-def samples_seen_by(history: History, training: TrainingSettings) -> int:
-    """Samples that a run was trained on, each counted as often as it was seen."""
-    return int(history.records[-1]["step"]) * training.batch_size

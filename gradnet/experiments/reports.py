@@ -1,4 +1,7 @@
-"""Reports: the tables and figures of a run folder, written into it."""
+"""Reports: the tables and figures of a run folder, written into it.
+
+:func:`write_report_of` finds out which kind of study a folder holds.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,9 +9,14 @@ from typing import Any
 
 import pandas
 
-from gradnet.core.files import save_figure, write_text
+from gradnet.core.files import read_json, save_figure, write_text
 from gradnet.errors import InvalidInputError
 from gradnet.experiments.figures import draw_curves, draw_hidden_units, draw_levels
+from gradnet.experiments.network_tables import (
+    NETWORK_COLUMNS,
+    draw_methods,
+    network_to_markdown,
+)
 from gradnet.experiments.run_folder import read_evaluations, read_rows
 from gradnet.experiments.tables import (
     GROWTH_COLUMNS,
@@ -26,6 +34,55 @@ COMPARED = (
     *("validation_accuracy", "test_accuracy", "test_loss", "parameters"),
     *("training_flops", "training_seconds", "steps"),
 )
+
+
+def write_report_of(folder: str | Path) -> tuple[str, Path]:
+    """Write the tables and the figure of a run folder, whatever it is of.
+
+    Args:
+        folder: of a study of snapshots or of a network, or of growth runs.
+
+    Returns:
+        The table, as Markdown, and the path of the figure.
+
+    Raises:
+        GradnetError: there is no finished run, or the folder holds trials.
+    """
+    folder = Path(folder)
+    rows, title = read_rows(folder), folder.resolve().name
+    if any("trials" in row for row in rows):
+        raise InvalidInputError(
+            f"{folder} holds trials on a classic problem; the same gradnet grow writes "
+            "their table again, without doing them again"
+        )
+    if any("training_flops" in row for row in rows):
+        return write_growth_report(folder), folder / "curves.png"
+    if all(row.get("level") is None for row in rows):
+        return write_network_report(rows, folder, title), folder / "table.png"
+    return to_markdown(write_report(rows, folder, title)), folder / "table.png"
+
+
+def write_network_report(
+    rows: Sequence[Mapping[str, Any]], folder: str | Path, title: str = ""
+) -> str:
+    """Write ``table.csv``, ``table.md`` and ``table.png`` of a study of one network.
+
+    Args:
+        rows: see :func:`gradnet.experiments.run_folder.read_rows`.
+        folder: the run folder; its ``study.json`` says what was trained on what.
+        title: of the figure.
+
+    Returns:
+        The table, as Markdown.
+    """
+    folder = Path(folder)
+    path = folder / "study.json"
+    about = read_json(path) if path.exists() else {}
+    text = network_to_markdown(rows, about if isinstance(about, Mapping) else {})
+    write_text(folder / "table.csv", to_csv(rows, NETWORK_COLUMNS))
+    write_text(folder / "table.md", text)
+    save_figure(folder / "table.png", draw_methods(rows, title))
+    return text
 
 
 def write_report(

@@ -130,26 +130,46 @@ def save_grown(
     Raises:
         InvalidInputError: the method is not in :data:`gradnet.growth.GROWTH`.
     """
+    history = growth.history
+    header = {
+        **make_header(growth.model, method, seed, input_shape, num_classes),
+        "stage": history.stage,
+        "choices": [edit["choice"] for edit in history.edits],
+        "start": start and start.header,
+        "problem": problem,
+        "versions": versions(),
+    }
+    return save_with_header(path, growth.model.state_dict(), FORMAT.stamp(header))
+
+
+def make_header(
+    model: nn.Module,
+    method: GrowthMethod,
+    seed: int,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+) -> dict[str, Any]:
+    """The header of a network before its first edit; see :func:`save_grown`.
+
+    Raises:
+        InvalidInputError: the method is not in :data:`gradnet.growth.GROWTH`.
+    """
     names = {kind: name for name, kind in GROWTH.items()}
     if type(method) not in names:
         raise InvalidInputError(
             f"{type(method).__name__} is not in GROWTH, so a file could not name it; "
             "call register_growth_method"
         )
-    header = {
-        "architecture": _architecture_of(growth.model),
+    return {
+        "architecture": _architecture_of(model),
         "growth_method": names[type(method)],
         "settings": to_plain(method),
-        "stage": growth.history.stage,
-        "choices": [edit["choice"] for edit in growth.history.edits],
+        "stage": 0,
+        "choices": [],
         "seed": seed,
         "input_shape": list(input_shape),
         "num_classes": num_classes,
-        "start": start and start.header,
-        "problem": problem,
-        "versions": versions(),
     }
-    return save_with_header(path, growth.model.state_dict(), FORMAT.stamp(header))
 
 
 def load_grown(path: str | Path, model: str | None = None) -> nn.Module:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gradnet.core.progress import progress
 from gradnet.core.reproducibility import make_generator
 from gradnet.data.problem import EvaluationSamples, Samples
 
@@ -105,19 +106,25 @@ class Batches:
 
 @torch.no_grad()
 def evaluate(
-    module: nn.Module, samples: Samples | EvaluationSamples
+    module: nn.Module,
+    samples: Samples | EvaluationSamples,
+    description: str | None = None,
 ) -> dict[str, float]:
     """Accuracy and mean cross-entropy on centre crops.
 
     Args:
         module: images to logits ``(N, K)``; left in evaluation mode.
         samples: a test set, or samples whose validation part is used.
+        description: shows progress under this name; None shows none.
 
     Returns:
         ``accuracy`` and ``loss``.
     """
     module.eval()
-    return evaluate_scores(module, samples, EVALUATION_BATCH)
+    if description is None:
+        return evaluate_scores(module, samples, EVALUATION_BATCH)
+    with progress(description, len(samples.evaluation), "images") as advance:
+        return evaluate_scores(module, samples, EVALUATION_BATCH, advance)
 
 
 def evaluate_scores(

@@ -39,6 +39,13 @@ def finished(problem, tmp_path_factory):
     return folder, Study(problem, SETTINGS, folder).run()
 
 
+def nothing_is_done(monkeypatch):
+    """What trains or evaluates fails when it is called."""
+    monkeypatch.setattr("gradnet.experiments.gradnet_study.train_base", None)
+    for name in ("fit_and_save", "train_control", "evaluate"):
+        monkeypatch.setattr(f"gradnet.experiments.base_comparison.{name}", None)
+
+
 def test_every_level_has_its_base_its_gradnet_and_its_controls(finished):
     _, rows = finished
     assert [(row["level"], row["method"]) for row in rows] == [
@@ -87,8 +94,7 @@ def test_metrics_hold_the_seconds_and_rates_of_each_stage(finished):
 
 def test_what_is_done_is_not_done_again(finished, problem, monkeypatch):
     folder, rows = finished
-    for name in ("train_base", "fit_and_save", "train_control", "evaluate"):
-        monkeypatch.setattr(f"gradnet.experiments.gradnet_study.{name}", None)
+    nothing_is_done(monkeypatch)
     assert Study(problem, SETTINGS, folder).run() == rows
 
 
@@ -140,8 +146,7 @@ def later(settings):
 
 def test_a_new_setting_leaves_finished_rows_done(finished, problem, monkeypatch):
     folder, rows = finished
-    for name in ("train_base", "fit_and_save"):
-        monkeypatch.setattr(f"gradnet.experiments.gradnet_study.{name}", None)
+    nothing_is_done(monkeypatch)
     settings = replace(later(SETTINGS), controls=None)
     assert Study(problem, settings, folder).run() == rows
 
