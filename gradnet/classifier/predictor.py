@@ -25,7 +25,7 @@ from gradnet.core.field_types import mistyped
 from gradnet.core.formats import Format, unchanged
 from gradnet.core.reproducibility import isolated_randomness, versions
 from gradnet.core.text import listed, reason_of, shown
-from gradnet.errors import DamagedFileError, GradnetError, InvalidInputError
+from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.layout import BlockLayout
 
