@@ -129,8 +129,10 @@ def test_nested_settings_are_checked_too(kind: type[Any]) -> None:
 @pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)
 def test_nonsense_is_refused_in_one_line_or_lies_in_the_range(kind: type[Any]) -> None:
     settings = example(kind)
+    # Users cannot give the others.
+    given = {field.name for field in dataclasses.fields(kind) if field.init}
     for name, hint in hints_of(kind).items():
-        for value in NONSENSE:
+        for value in NONSENSE if name in given else ():
             try:
                 made = dataclasses.replace(settings, **{name: value})
             except GradnetError as error:
