@@ -43,7 +43,7 @@ class StudyNetwork(OwnNetworkSettings):
             best on the validation images; in place of controls.training.learning_rate.
         seeds: everything is repeated for each, on the same network.
         max_epochs: cuts the recipes' steps to so many passes over the training images;
-            null cuts nothing.
+            default: as many as make 12,000 images, but 3 at least and 30 at most.
         accept_differences: continue a stopped run also where torch, gradnet, the number
             of threads or the device are others than when it began.
         out: the run folder; default: runs/study- and the name of the data.
@@ -57,7 +57,7 @@ class StudyNetwork(OwnNetworkSettings):
         default_factory=lambda: list(RATES)
     )
     seeds: Seeds = field(default_factory=lambda: [0])
-    max_epochs: Positive | None = 10.0
+    max_epochs: Positive | None = None
     accept_differences: bool = False
     out: PathText | None = None
 

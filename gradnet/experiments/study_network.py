@@ -36,7 +36,7 @@ def study_network(
     controls: ControlSettings | None = ControlSettings(),  # noqa: B008 (it is frozen)
     rates: Sequence[float] = RATES,
     seeds: Sequence[int] = (0,),
-    max_epochs: float | None = 10.0,
+    max_epochs: float | None = None,
     prepare: Callable[[Tensor], Tensor] | None = None,
     flip: bool = False,
     shift: int = 0,
@@ -65,8 +65,8 @@ def study_network(
         rates: learning rates that each control is tried at; the one that is best on the
             validation samples counts.
         seeds: everything is repeated for each, on the same network.
-        max_epochs: most passes over the training samples; None leaves the steps of the
-            recipes as they are.
+        max_epochs: most passes over the training samples; None takes as many as make
+            12,000 samples, but 3 at least and 30 at most.
         prepare: maps a batch to inputs of the network; default: bytes of images are
             divided by 255, and arrays stay as they are. Floats take the type of the
             network's weights.

@@ -269,6 +269,18 @@ def test_batches_and_steps_suit_small_data(count, batch, tmp_path):
     assert 5 <= training.steps / training.evaluate_every <= 10
 
 
+@pytest.mark.parametrize(
+    ("count", "epochs"), [(50, 30), (2000, 12_000 / 1800), (40_000, 1200 * 64 / 36_000)]
+)
+def test_small_data_are_passed_more_often_than_large_ones(count, epochs, tmp_path):
+    parts = {**PARTS, "train": part(count, 0)}
+    settings = NetworkStudySettings(controls=None)
+    made = study(nn.Linear(4, 3), tmp_path, settings, parts=parts)
+    training = made.recipes["default"].training
+    seen = training.steps * training.batch_size / len(made.data.samples.train)
+    assert seen == pytest.approx(epochs, rel=0.03)
+
+
 def test_what_cannot_be_copied_or_differentiated_is_refused():
     network = nn.Linear(4, 3)
     network.lock = (number for number in range(3))
