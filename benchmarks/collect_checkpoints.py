@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gradnet.checkpoints.snapshots import list_snapshots, load_snapshot, save_snapshot
 from gradnet.core.files import read_json, sha256, write_json
-from gradnet.experiments.run_folder import read_rows
+from gradnet.experiments.results import read_rows
 
 ROOT = Path(__file__).parents[1] / "checkpoints"
 

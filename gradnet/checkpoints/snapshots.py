@@ -78,7 +78,7 @@ class SnapshotInfo:
     def check_split(self, splits: Splits, data_fingerprint: str, source: str) -> None:
         """Refuse a split under which the network has seen what counts as unseen.
 
-        Of other data than those it was trained on, nothing can be told.
+        On other data than those it was trained on, nothing is compared.
 
         Args:
             splits: those that GradNet, the controls or an evaluation would use.

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from gradnet.checkpoints.bounded_build import build_from_file
-from gradnet.checkpoints.exact_weights import FLOATS, load_exactly
+from gradnet.checkpoints.exact_weights import load_exactly
 from gradnet.checkpoints.fingerprint import weights_fingerprint
 from gradnet.checkpoints.tensor_file import load_with_header, save_with_header
 from gradnet.classifier.features import Features
 from gradnet.classifier.network import GradNet
+from gradnet.classifier.predictor_file import (
+    FORMAT,
+    recipe_of,
+    statistics_fault,
+    tensors_below,
+)
 from gradnet.classifier.recipes import Recipe
 from gradnet.classifier.tangent import (
     is_tangent_model,
     logits_and_scores,
     tangent_weights,
 )
-from gradnet.core.field_types import mistyped
-from gradnet.core.formats import Format, unchanged
 from gradnet.core.reproducibility import isolated_randomness, versions
-from gradnet.core.text import listed, reason_of, shown
+from gradnet.core.text import listed, shown
 from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.gradients.extractor import GradientExtractor
 from gradnet.gradients.layout import BlockLayout
-
-# Format 1 has a number, format 2 a checksum; the fields are those of format 0.
-FORMAT = Format("gradnet", (unchanged, unchanged))
-HEADER_FIELDS = {
-    "base": str,
-    "recipe": Mapping[str, Any],
-    "num_classes": int,
-    "layout": Mapping[str, Any] | None,
-    "versions": Mapping[str, str],
-}
 
 
 class GradNetPredictor:
@@ -235,7 +229,7 @@ class GradNetPredictor:
                 f"{path} holds no GradNet; was a base snapshot meant?"
             )
         header = FORMAT.read(header, str(path))
-        recipe = _recipe_of(header, str(path))
+        recipe = recipe_of(header, str(path))
         if header["base"] != weights_fingerprint(base):
             raise InvalidInputError(
                 f"{path} was read from another base network (its weights have the "
@@ -247,9 +241,10 @@ class GradNetPredictor:
             return cls(base, recipe, header["num_classes"])
 
         predictor = build_from_file(build, tensors.values(), str(path), "GradNet")
-        load_exactly(predictor.network, _below(tensors, "network/"), str(path))
-        statistics = _below(tensors, "features/")
-        if fault := _fault_of(statistics, predictor):
+        load_exactly(predictor.network, tensors_below(tensors, "network/"), str(path))
+        statistics = tensors_below(tensors, "features/")
+        scaled = predictor.features.scale is not None
+        if fault := statistics_fault(statistics, predictor.layout, scaled):
             raise DamagedFileError(f"{path} has damaged statistics: {fault}")
         if odd := [n for n in tensors if not n.startswith(("network/", "features/"))]:
             raise DamagedFileError(f"{path} holds other tensors too: {listed(odd)}")
@@ -258,63 +253,5 @@ class GradNetPredictor:
         return predictor
 
 
-def _recipe_of(header: Mapping[str, Any], source: str) -> Recipe:
-    """The recipe in a header whose fields have the right types.
-
-    Raises:
-        DamagedFileError: one is missing, or of another type.
-    """
-    for name, kind in HEADER_FIELDS.items():
-        is_optional = name in ("layout", "versions")
-        if name not in header and not is_optional:
-            raise DamagedFileError(f"{source} has a damaged header: no {name!r} in it")
-        if name in header and (fault := mistyped(header[name], kind, name)):
-            raise DamagedFileError(f"{source} has a damaged header: {fault}")
-    try:
-        recipe = Recipe.from_dict(header["recipe"])
-    except InvalidInputError as error:
-        raise DamagedFileError(f"{source}: {reason_of(error)}") from None
-    if fault := mistyped(recipe, Recipe):
-        raise DamagedFileError(f"{source} has a damaged header: recipe.{fault}")
-    return recipe
-
-
-def _fault_of(
-    statistics: Mapping[str, Tensor], predictor: GradNetPredictor
-) -> str | None:
-    """What is wrong with the statistics of features; none at all may be given."""
-    sizes = dict(zip(predictor.layout.names, predictor.layout.sizes, strict=True))
-    has_scale = predictor.features.scale is not None
-    wanted = {
-        f"{block}/{key}": () if key == "count" else (size,)
-        for block, size in (sizes.items() if has_scale else ())
-        for key in ("count", "mean", "squares", "minimum", "maximum")
-    }
-    if not statistics:
-        return None
-    if odd := sorted(wanted.keys() ^ statistics.keys()):
-        return f"missing or unknown: {listed(odd)}"
-    for name, tensor in statistics.items():
-        dtypes = (torch.int64,) if name.endswith("/count") else FLOATS
-        if tuple(tensor.shape) != wanted[name] or tensor.dtype not in dtypes:
-            return f"{name} is {tuple(tensor.shape)} of {tensor.dtype}"
-        if not torch.isfinite(tensor).all():
-            return f"{name} is not finite"
-        if name.endswith(("/count", "/squares")) and (tensor < 0).any():
-            return f"{name} is negative"
-    for block in sizes:
-        if (statistics[f"{block}/maximum"] < statistics[f"{block}/minimum"]).any():
-            return f"the maximum of {block} is below its minimum"
-    return None
-
-
 def _outputs_of(predictor: GradNetPredictor, x: Tensor, part: slice) -> Tensor:
     return predictor.outputs(x[part])[1]
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }

@@ -24,7 +24,7 @@ from gradnet.data.problem import (
 )
 from gradnet.errors import GradnetError
 from gradnet.experiments.reports import write_report_of
-from gradnet.experiments.run_folder import table_lock
+from gradnet.experiments.results import table_lock
 
 logger = logging.getLogger("gradnet")
 

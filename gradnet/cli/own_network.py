@@ -23,8 +23,8 @@ class OwnNetworkSettings(NetworkSettings):
 
     Attributes:
         seen: which images the network has been trained on. train: the train part;
-            GradNet and the controls then take the val part, or a half of the test
-            part. none: none of these images; they take the train part.
+            GradNet and the controls then take a half of the test part. none: none of
+            these images; they take the train part.
         split: seed and validation_fraction of what GradNet and the controls take.
         flip: mirror half of the training images left to right.
         shift: move training images at random, by up to so many pixels.

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import pickle
 import pickletools
@@ -38,7 +37,6 @@ __all__ = [
     "write_text",
 ]
 
-logger = logging.getLogger("gradnet")
 
 MAX_NAMES = 5
 LONGEST_NAME = 80

@@ -1,6 +1,7 @@
 """Named data sets as uint8 tensors: digits, torchvision, ``.npz`` files, folders."""
 
 import hashlib
+import logging
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,8 @@ from gradnet.core.files import read_npz
 from gradnet.core.text import listed, reason_of
 from gradnet.data.image_folder import read_image_folder
 from gradnet.errors import DamagedFileError, InvalidInputError
+
+logger = logging.getLogger("gradnet")
 
 TORCHVISION_NAMES = {
     "mnist": "MNIST",
@@ -266,6 +269,8 @@ def _load_npz(path: Path) -> ImageData:
 
 def _load_folder(path: Path) -> ImageData:
     if (path / "train").is_dir() and (path / "test").is_dir():
+        if (path / "val").is_dir():
+            logger.warning("%s is left out: train and test are read", path / "val")
         x_train, y_train, classes = read_image_folder(path / "train")
         x_test, y_test, test_classes = read_image_folder(path / "test")
         if test_classes != classes:

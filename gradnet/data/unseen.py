@@ -30,7 +30,7 @@ LEAST = 4
 
 ASK = (
     "which images has the network been trained on? Say --seen train (the train part: "
-    "GradNet and the controls then take the val part, or a half of the test part) or "
+    "GradNet and the controls then take a half of the test part) or "
     "--seen none (none of these images: they take the train part)"
 )
 
@@ -53,14 +53,12 @@ class DataParts:
 
     @classmethod
     def of_data(cls, data: ImageData) -> "DataParts":
-        """The parts of a loaded data set."""
-        # Data sets without a val part have no such fields.
-        found = {
-            name: (getattr(data, f"x_{name}", None), getattr(data, f"y_{name}", None))
-            for name in PARTS
+        """The parts of a loaded data set, ``train`` and ``test``."""
+        parts = {
+            "train": (data.x_train, data.y_train),
+            "test": (data.x_test, data.y_test),
         }
-        parts = {k: (x, y) for k, (x, y) in found.items() if x is not None}
-        return cls(parts, data.num_classes, data.fingerprint)  # type: ignore[arg-type]
+        return cls(parts, data.num_classes, data.fingerprint)
 
     @classmethod
     def of_arrays(

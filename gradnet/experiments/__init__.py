@@ -35,13 +35,9 @@ from gradnet.experiments.reports import (
     write_report_of,
     write_trials_report,
 )
-from gradnet.experiments.run_folder import (
-    EvaluationRecord,
-    RunFolder,
-    RunKey,
-    read_evaluations,
-    read_rows,
-)
+from gradnet.experiments.results import EvaluationRecord, read_evaluations, read_rows
+from gradnet.experiments.run_folder import RunFolder
+from gradnet.experiments.run_key import RunKey
 from gradnet.experiments.study_network import study_network
 from gradnet.experiments.tables import (
     growth_to_markdown,

@@ -14,14 +14,9 @@ from gradnet.core.flops import count_parameters
 from gradnet.data.problem import EvaluationSamples, Samples
 from gradnet.experiments.controls import CONTROLS, train_control
 from gradnet.experiments.fitting import fit_and_save
-from gradnet.experiments.run_folder import (
-    Facts,
-    Row,
-    RunFolder,
-    RunKey,
-    read_result,
-    several_environments,
-)
+from gradnet.experiments.results import Facts, Row, read_result, several_environments
+from gradnet.experiments.run_folder import RunFolder
+from gradnet.experiments.run_key import RunKey
 from gradnet.training.loop import Callbacks, History, TrainingSettings
 from gradnet.training.supervised import evaluate
 

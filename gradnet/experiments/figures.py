@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradnet.core.text import figure_text
-from gradnet.experiments.run_folder import EvaluationRecord
+from gradnet.experiments.results import EvaluationRecord
 from gradnet.experiments.tables import LAST, TITLES, order_methods, summarize
 
 MARKERS = "osDv^<>P*X"

@@ -87,7 +87,7 @@ def is_fitted(
 ) -> bool:
     """Whether a file holds the GradNet that :func:`fit_and_save` would make.
 
-    That it was made in another environment is told, and it counts.
+    One that was made in another environment counts, with a warning.
 
     Args:
         path: the file; it need not exist.

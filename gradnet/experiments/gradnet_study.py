@@ -20,13 +20,9 @@ from gradnet.experiments.base_comparison import (
 )
 from gradnet.experiments.base_network import BaseSettings, base_checkpoint, train_base
 from gradnet.experiments.controls import ControlSettings
-from gradnet.experiments.run_folder import (
-    Row,
-    RunFolder,
-    RunKey,
-    problem_identity,
-    read_rows,
-)
+from gradnet.experiments.results import Row, read_rows
+from gradnet.experiments.run_folder import RunFolder, problem_identity
+from gradnet.experiments.run_key import RunKey
 
 logger = logging.getLogger("gradnet")
 
@@ -173,7 +169,7 @@ class Study:
         it is still there, has what is to be logged.
         """
         info = load_snapshot(found[max(found)]).info
-        self.folder.tell_environment(key, info.environment)
+        self.folder.warn_of_environment(key, info.environment)
         least = info.step * self.settings.base.training.batch_size
         is_logged = any(
             record["event"] == "finished" and record.get("samples_seen", 0) >= least

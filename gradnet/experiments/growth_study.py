@@ -13,12 +13,9 @@ from gradnet.core.reproducibility import environment, hardware
 from gradnet.core.settings import to_plain
 from gradnet.data.problem import Problem
 from gradnet.errors import GradnetError
-from gradnet.experiments.run_folder import (
-    RunFolder,
-    RunKey,
-    problem_identity,
-    several_environments,
-)
+from gradnet.experiments.results import several_environments
+from gradnet.experiments.run_folder import RunFolder, problem_identity
+from gradnet.experiments.run_key import RunKey
 from gradnet.growth.frozen_trunk import training_step_flops
 from gradnet.growth.grown_network import GrownNetwork, save_grown
 from gradnet.growth.method import GrowthMethod

@@ -33,7 +33,8 @@ from gradnet.data.unseen import UnseenData
 from gradnet.errors import InvalidInputError
 from gradnet.experiments.base_comparison import BaseComparison, cut_to_epochs
 from gradnet.experiments.controls import ControlSettings, check_controls
-from gradnet.experiments.run_folder import Row, RunFolder, read_rows
+from gradnet.experiments.results import Row, read_rows
+from gradnet.experiments.run_folder import RunFolder
 from gradnet.training.loop import TrainingSettings
 
 # Batches are no larger than this part of the training samples: of small data an epoch

@@ -10,26 +10,14 @@ from gradnet.core.text import figure_text
 from gradnet.experiments.figures import MARKERS, new_axes
 from gradnet.experiments.tables import (
     LAST,
+    LEVEL_COLUMNS,
     TITLES,
     markdown_table,
     order_methods,
     spread_of,
 )
 
-NETWORK_COLUMNS = (
-    "seed",
-    "method",
-    "test_accuracy",
-    "validation_accuracy",
-    "learning_rate",
-    "samples_seen",
-    "parameters",
-    "best_step",
-    "fit_seconds",
-    "evaluate_seconds",
-    "fit_gradients_per_second",
-    "evaluate_gradients_per_second",
-)
+NETWORK_COLUMNS = (*(c for c in LEVEL_COLUMNS if c != "level"), "learning_rate")
 
 
 def network_to_markdown(
@@ -38,9 +26,9 @@ def network_to_markdown(
     """The rows of a study of one network as Markdown, a line a method.
 
     Args:
-        rows: see :func:`gradnet.experiments.run_folder.read_rows`.
+        rows: see :func:`gradnet.experiments.results.read_rows`.
         about: of the study's file: ``trained_on``, ``train_samples``,
-            ``test_samples``; what is missing is not told.
+            ``test_samples``; what is missing is left out.
     """
     titles = ["method", "test accuracy", "validation accuracy", "parameters"]
     titles += ["samples seen", "training time"]

@@ -17,7 +17,7 @@ from gradnet.experiments.network_tables import (
     draw_methods,
     network_to_markdown,
 )
-from gradnet.experiments.run_folder import read_evaluations, read_rows
+from gradnet.experiments.results import read_evaluations, read_rows
 from gradnet.experiments.tables import (
     GROWTH_COLUMNS,
     LEVEL_COLUMNS,
@@ -68,7 +68,7 @@ def write_network_report(
     """Write ``table.csv``, ``table.md`` and ``table.png`` of a study of one network.
 
     Args:
-        rows: see :func:`gradnet.experiments.run_folder.read_rows`.
+        rows: see :func:`gradnet.experiments.results.read_rows`.
         folder: the run folder; its ``study.json`` says what was trained on what.
         title: of the figure.
 
@@ -91,7 +91,7 @@ def write_report(
     """Write ``table.csv``, ``table.md`` and ``table.png`` of a GradNet study.
 
     Args:
-        rows: see :func:`gradnet.experiments.run_folder.read_rows`.
+        rows: see :func:`gradnet.experiments.results.read_rows`.
         folder: the run folder.
         title: of the figure; the data set's name, say.
 

@@ -32,38 +32,17 @@ from gradnet.data.problem import Problem
 from gradnet.errors import DamagedFileError, InvalidInputError, NewerFormatError
 from gradnet.experiments.results import (
     RESULT,
-    EvaluationRecord,
     Facts,
     Row,
-    read_evaluations,
     read_result,
-    read_rows,
     result_difference,
     rounded,
-    several_environments,
-    table_lock,
 )
 from gradnet.experiments.run_key import RunKey
 from gradnet.experiments.study_file import claim
 from gradnet.training.loop import Callbacks
 
-__all__ = [
-    "EvaluationRecord",
-    "Facts",
-    "Row",
-    "RunFolder",
-    "RunKey",
-    "problem_identity",
-    "read_evaluations",
-    "read_result",
-    "read_rows",
-    "rounded",
-    "several_environments",
-    "table_lock",
-]
-
 logger = logging.getLogger("gradnet")
-
 
 # The folders below a run folder that runs write to.
 KINDS = ("snapshots", "gradnets", "networks", "checkpoints", "results", "configs")
@@ -103,7 +82,7 @@ class RunFolder:
         self.accept_differences = accept_differences
         self.metrics = JsonLines(self.path / "metrics.jsonl")
         self._held: set[str] = set()
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self.path.mkdir(parents=True, exist_ok=True)
         with LockedFile(self.path / "study.json.lock", wait=True):
             claim(self.path, identity)
@@ -186,7 +165,7 @@ class RunFolder:
         """Whether a run is finished.
 
         A finished run whose process was killed before it had logged the end is logged
-        now. A result that was made in another environment counts, and that is told. A
+        now. A result that was made in another environment counts, with a warning. A
         damaged one is set aside under another name, and the run counts as not done.
 
         Args:
@@ -212,7 +191,7 @@ class RunFolder:
             )
         self._complete(key, row)
         logger.info("%s: done before", key)
-        self.tell_environment(key, row.get("environment"))
+        self.warn_of_environment(key, row.get("environment"))
         return True
 
     def _read_or_set_aside(self, path: Path) -> Row | None:
@@ -239,11 +218,11 @@ class RunFolder:
         fields = key.fields.items()
         return [r for r in found if all(r.get(k) == v for k, v in fields)]
 
-    def tell_environment(self, key: RunKey, before: object) -> None:
+    def warn_of_environment(self, key: RunKey, before: object) -> None:
         """Warn, once for each difference, that a result is of another environment."""
         difference = environment_difference(before, self.environment)
-        if difference is not None and difference not in self._told:
-            self._told.add(difference)
+        if difference is not None and difference not in self._warned:
+            self._warned.add(difference)
             logger.warning(
                 "%s was done in another environment (%s): done here, its last digits "
                 "could differ",

@@ -21,8 +21,7 @@ from gradnet.experiments.network_study import (
     NetworkStudySettings,
 )
 from gradnet.experiments.reports import write_network_report
-from gradnet.experiments.results import table_lock
-from gradnet.experiments.run_folder import Row, read_rows
+from gradnet.experiments.results import Row, read_rows, table_lock
 
 Arrays = Mapping[str, tuple[Any, Any]]
 
@@ -57,8 +56,8 @@ def study_network(
             ``(N,)``, as the network takes them; or images: a data set of
             :func:`gradnet.data.load_data`, or its name or path.
         seen: which samples the network has been trained on: ``"train"`` (the train
-            part; GradNet and the controls then take the ``val`` part, or a half of the
-            test part) or ``"none"`` (none of these; they take the train part).
+            part; GradNet and the controls then take the ``val`` part of arrays, or a
+            half of the test part) or ``"none"`` (none; they take the train part).
         recipes: names of :data:`gradnet.classifier.recipes.RECIPES`, or name -> recipe.
         controls: how the last layer is retrained and the whole network fine-tuned; None
             leaves both out.

@@ -10,7 +10,7 @@ from typing import Any
 import pandas
 
 from gradnet.core.text import markdown_cell, one_line
-from gradnet.experiments.run_folder import EvaluationRecord, Row
+from gradnet.experiments.results import EvaluationRecord, Row
 
 # The base, then its GradNets, then the controls, in whatever order the runs ended.
 FIRST, LAST = ("base", "default", "gradnet2018"), ("last-layer", "fine-tuned")
@@ -62,7 +62,7 @@ def to_csv(
     """Rows as CSV.
 
     Args:
-        rows: see :func:`gradnet.experiments.run_folder.read_rows`.
+        rows: see :func:`gradnet.experiments.results.read_rows`.
         columns: of the table, empty where a row lacks one; None takes those of the
             rows.
     """
@@ -164,7 +164,7 @@ def growth_to_markdown(rows: Sequence[Row]) -> str:
     """Growth runs as Markdown, a line a method: means and spread over seeds.
 
     Args:
-        rows: see :func:`gradnet.experiments.run_folder.read_rows`.
+        rows: see :func:`gradnet.experiments.results.read_rows`.
     """
     titles = [
         *("method", "validation accuracy", "test accuracy", "test loss"),

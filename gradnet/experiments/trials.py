@@ -24,7 +24,9 @@ from gradnet.data.toy_problems import ClassicProblem
 from gradnet.errors import InvalidInputError
 from gradnet.experiments.figures import draw_decisions, draw_errors
 from gradnet.experiments.reports import write_trials_report
-from gradnet.experiments.run_folder import Row, RunFolder, RunKey, read_result
+from gradnet.experiments.results import Row, read_result
+from gradnet.experiments.run_folder import RunFolder
+from gradnet.experiments.run_key import RunKey
 
 # What is drawn: of so many trials the errors, of the first one so many maps.
 DRAWN_TRIALS = 3

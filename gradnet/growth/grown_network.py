@@ -1,7 +1,6 @@
 """Files of grown networks: their weights and their architecture."""
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,39 +13,24 @@ from gradnet.checkpoints.bounded_build import build_from_file
 from gradnet.checkpoints.exact_weights import load_exactly
 from gradnet.checkpoints.tensor_file import load_with_header, save_with_header
 from gradnet.core.field_types import mistyped
-from gradnet.core.formats import Format, rename_limits, unchanged
 from gradnet.core.reproducibility import make_generator, versions
 from gradnet.core.settings import to_plain
-from gradnet.core.text import shown
 from gradnet.errors import DamagedFileError, InvalidInputError
 from gradnet.growth import GROWTH
 from gradnet.growth.architecture import build_architecture, describe_architecture
-from gradnet.growth.method import GrowthMethod, Schedule
+from gradnet.growth.grown_header import (
+    FORMAT,
+    check_header,
+    check_model,
+    check_origin,
+    make_method,
+)
+from gradnet.growth.method import GrowthMethod
 from gradnet.growth.methods.named_network import NamedNetwork
 from gradnet.growth.outcome import Growth
 from gradnet.growth.replay import PROBE_SIZE, replay
-from gradnet.models import MODELS
-from gradnet.training.loop import TrainingSettings
 
 logger = logging.getLogger("gradnet")
-
-HEADER_FIELDS = {
-    "growth_method": str,
-    "settings": Mapping[str, Any],
-    "architecture": Mapping[str, Any] | None,
-    "stage": int,
-    "choices": list[str | None],
-    "seed": int,
-    "input_shape": tuple[int, int, int],
-    "num_classes": int,
-    "start": Mapping[str, Any] | None,
-    "problem": Mapping[str, Any] | None,
-    "versions": Mapping[str, str],
-}
-OPTIONAL_FIELDS = ("architecture", "start", "problem", "versions")
-# Of one image, in numbers; a probe of 64 such is made where edits are made again.
-MAX_INPUT = 3 * 1024 * 1024
-MAX_STAGES = 100_000
 
 
 @dataclass(frozen=True)
@@ -208,8 +192,8 @@ def read_grown(path: str | Path, model: str | None = None) -> GrownNetwork:
     """
     stored, tensors = load_with_header(path)
     header = FORMAT.read(stored, str(path))
-    _check_header(header, str(path))
-    _check_origin(header, model)
+    check_header(header, str(path))
+    check_origin(header, model)
     # Masks and buffers that are not saved are no larger than the saved tensors.
     elements = 3 * sum(tensor.numel() for tensor in tensors.values())
 
@@ -224,52 +208,12 @@ def read_grown(path: str | Path, model: str | None = None) -> GrownNetwork:
     return GrownNetwork(network.eval(), header)
 
 
-def _check_header(header: Mapping[str, Any], source: str) -> None:
-    """Check types and ranges of the fields, and of those of the network before.
-
-    Raises:
-        DamagedFileError: names the first field that is missing or out of order.
-    """
-    fault = None
-    for name, kind in HEADER_FIELDS.items():
-        if name in header:
-            fault = fault or mistyped(header[name], kind, name)
-        elif name not in OPTIONAL_FIELDS:
-            fault = fault or f"it has no {name!r}"
-    if fault is None:
-        shape, stage = header["input_shape"], header["stage"]
-        if min(shape) < 1 or math.prod(shape) > MAX_INPUT:
-            fault = f"input_shape is {shown(shape)}, out of its range"
-        elif not 0 <= stage <= MAX_STAGES:
-            fault = f"stage is {stage}, out of its range"
-        elif header["choices"] and len(header["choices"]) < stage:
-            fault = f"{len(header['choices'])} choices are given for {stage} stages"
-        elif header["num_classes"] < 1:
-            fault = f"num_classes is {header['num_classes']}, out of its range"
-    if fault is not None:
-        raise DamagedFileError(f"{source} holds no grown network: {fault}")
-    if header.get("start") is not None:
-        _check_header(header["start"], f"{source}, what it started from,")
-
-
 @torch.no_grad()
 def _check_forward(network: nn.Module, header: Mapping[str, Any]) -> None:
     """Run a described network once: attributes of layers have no types to check."""
     logits = network(torch.zeros(1, *header["input_shape"]))
     if logits.shape != (1, header["num_classes"]):
         raise ValueError(f"its logits have shape {tuple(logits.shape)}")
-
-
-def _upgrade_0(header: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 has the architecture, and other names of limits in the settings.
-
-    A network of format 0 is built by replaying its edits.
-    """
-    return {**rename_limits(header), "architecture": None}
-
-
-# Format 2 has a checksum.
-FORMAT = Format("grown network", (_upgrade_0, unchanged))
 
 
 def _architecture_of(model: nn.Module) -> dict[str, Any] | None:
@@ -291,7 +235,7 @@ def _network_of(
     if fault := mistyped(method, type(method)):
         raise DamagedFileError(f"it grew with settings of wrong types: {fault}")
     if isinstance(method, NamedNetwork):
-        _check_model(method.model, model)
+        check_model(method.model, model)
         # Its weights come from the file.
         method = replace(method, checkpoint=None)
     shape, seed = header["input_shape"], header["seed"]
@@ -306,54 +250,3 @@ def _network_of(
         header["choices"],
         start=_network_of(before, model) if before else None,
     )
-
-
-def _check_origin(header: Mapping[str, Any], given: str | None) -> None:
-    """Refuse a network that grew from another one than the caller names."""
-    while header.get("start"):
-        header = header["start"]
-    named = header["settings"].get("model")
-    if given is not None and named is not None and named != given:
-        raise InvalidInputError(
-            f"the network grew from {named!r}, not from {given!r}; name that model, or "
-            "none"
-        )
-
-
-def _check_model(named: str, given: str | None) -> None:
-    """Check that the user named the model, unless it is one of gradnet."""
-    if named in MODELS or named == given:
-        return
-    if given is None:
-        raise InvalidInputError(
-            f"the network was grown from {named!r}, which is not a model of gradnet, "
-            "and a file does not decide which code runs; if you trust it, give "
-            f"model={named!r}, or --model {named} on the command line"
-        )
-    raise InvalidInputError(
-        f"the network was grown from {named!r}, not from {given!r}; give the former"
-    )
-
-
-def make_method(name: str, settings: Mapping[str, Any]) -> GrowthMethod:
-    """A growth method from its name and its plain settings.
-
-    Args:
-        name: a key of :data:`gradnet.growth.GROWTH`.
-        settings: field -> plain value; of ``training`` and ``growth`` all fields.
-
-    Returns:
-        The method.
-
-    Raises:
-        InvalidInputError: there is no method of that name.
-        TypeError: it does not take these settings.
-    """
-    if name not in GROWTH:
-        raise InvalidInputError(
-            f"no growth method {name!r}; there are: {', '.join(GROWTH)}"
-        )
-    fields = dict(settings)
-    fields["training"] = TrainingSettings(**fields["training"])
-    fields["growth"] = Schedule(**fields["growth"])
-    return GROWTH[name](**fields)

@@ -19,7 +19,7 @@ Identity = tuple[object, ...]
 
 _verified: set[Identity] = set()
 _labelled: set[Identity] = set()
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def check_once(shard: Shard, plan: StorePlan, number: int, verify: bool = True) -> None:
@@ -65,7 +65,7 @@ def verify_shard(shard: Shard, plan: StorePlan) -> None:
                 if not all(math.isfinite(end.item()) for end in piece.aminmax()):
                     not_finite = name
     if shard.crc32 is None:
-        _tell_once(str(shard.path.parent))
+        _warn_once(str(shard.path.parent))
     elif f"{checksum:08x}" != shard.crc32:
         raise DamagedFileError(
             f"{shard.path} is damaged: its checksum is {checksum:08x}, it was "
@@ -97,9 +97,9 @@ def _row_name(shard: Shard, plan: StorePlan, row: int) -> str:
     return f"sample {shard.samples.start + row // plan.labels_per_sample}"
 
 
-def _tell_once(store: str) -> None:
-    if store not in _told:
-        _told.add(store)
+def _warn_once(store: str) -> None:
+    if store not in _warned:
+        _warned.add(store)
         logger.warning(
             "%s was written without checksums: damage to it cannot be seen", store
         )

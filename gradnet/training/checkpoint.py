@@ -65,7 +65,7 @@ def continued_environments(
     """The environments of a run that continues, the last one being that of today.
 
     Half a run in one environment and half in another gives numbers that neither gives
-    alone. So a difference is refused, unless it is accepted; then it is told.
+    alone. So a difference is refused, unless it is accepted; then it is logged.
 
     Args:
         before: those that the checkpoint names; none in files of earlier versions.

@@ -11,7 +11,7 @@ from kills import run_killed
 
 from gradnet.cli.grow import Grow
 from gradnet.cli.main import main
-from gradnet.experiments.run_folder import read_rows
+from gradnet.experiments.results import read_rows
 from gradnet.growth import GROWTH
 
 QUICK = [

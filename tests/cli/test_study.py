@@ -13,7 +13,7 @@ from gradnet.checkpoints.snapshots import save_snapshot
 from gradnet.cli.main import main
 from gradnet.data.problem import ProblemSettings, make_problem
 from gradnet.experiments.base_network import describe_snapshot
-from gradnet.experiments.run_folder import read_rows
+from gradnet.experiments.results import read_rows
 from gradnet.models import build_model
 
 MODULE = """\

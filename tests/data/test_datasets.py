@@ -281,6 +281,15 @@ def test_grey_and_palette_images_are_read_as_colour(tmp_path: Path) -> None:
     assert load_data(str(tmp_path)).image_shape == (3, 4, 5)
 
 
+def test_a_folder_of_validation_images_is_named_as_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in ("train", "val", "test"):
+        write_images(tmp_path / part, "ab", count=2)
+    assert len(load_data(str(tmp_path)).x_train) == 4
+    assert f"{tmp_path / 'val'} is left out" in caplog.text
+
+
 def test_folder_with_unlike_classes_names_the_odd_ones(tmp_path: Path) -> None:
     write_images(tmp_path / "train", "abc", count=2)
     write_images(tmp_path / "test", "abd", count=2)

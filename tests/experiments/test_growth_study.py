@@ -13,7 +13,7 @@ from gradnet.data.problem import ProblemSettings, SplitSettings, make_problem
 from gradnet.errors import GradnetError
 from gradnet.experiments import growth_study
 from gradnet.experiments.growth_study import GrowthStudy, within_flops
-from gradnet.experiments.run_folder import read_rows
+from gradnet.experiments.results import read_rows
 from gradnet.growth.grown_network import load_grown, read_grown
 from gradnet.growth.method import Schedule
 from gradnet.growth.methods.net2net import Net2Wider

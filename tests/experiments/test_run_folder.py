@@ -7,11 +7,9 @@ import pytest
 from gradnet.core.files import read_json, write_json
 from gradnet.core.json_lines import JsonLines
 from gradnet.errors import BusyError, DamagedFileError, GradnetError
-from gradnet.experiments.run_folder import (
-    RunFolder,
-    RunKey,
-    read_rows,
-)
+from gradnet.experiments.results import read_rows
+from gradnet.experiments.run_folder import RunFolder
+from gradnet.experiments.run_key import RunKey
 
 KEY = RunKey(seed=0, method="default", level=0.5)
 IDENTITY = {"problem": {"data_fingerprint": "abc"}, "model": "mlp"}

@@ -15,7 +15,7 @@ from row_cases import (
     growth_row,
 )
 
-from gradnet.experiments.run_folder import read_evaluations, read_rows
+from gradnet.experiments.results import read_evaluations, read_rows
 from gradnet.experiments.tables import (
     GROWTH_COLUMNS,
     LEVEL_COLUMNS,

@@ -1,6 +1,6 @@
 """A grown network comes back from its file, for every method."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +9,7 @@ from growth_cases import tiny
 from gradnet.checkpoints.tensor_file import save_with_header
 from gradnet.core.files import save_tensors
 from gradnet.errors import DamagedFileError, InvalidInputError
-from gradnet.growth import GROWTH
-from gradnet.growth.grown_network import load_grown, make_method, read_grown, save_grown
+from gradnet.growth.grown_network import load_grown, read_grown, save_grown
 from gradnet.growth.method import GrowthHistory
 from gradnet.growth.methods.net2net import Net2Wider
 from gradnet.growth.replay import replay
@@ -113,22 +112,12 @@ def test_a_start_that_has_seen_the_validation_part_is_refused(tmp_path, caplog):
         start.check_compatible(SHAPE, 4, problem | {"split_fingerprint": "d"})
 
 
-@pytest.mark.parametrize("name", GROWTH)
-def test_settings_make_the_same_method_again(name):
-    method = GROWTH[name]()
-    assert make_method(name, asdict(method)) == method
-
-
 def test_other_files_are_refused(tmp_path):
     path = save_with_header(tmp_path / "a.safetensors", {}, {"model": "mlp"})
     with pytest.raises(
         DamagedFileError, match="holds no grown network: it has no 'growth_method'"
     ):
         load_grown(path)
-    with pytest.raises(
-        InvalidInputError, match="no growth method 'other'; there are: net2"
-    ):
-        make_method("other", {})
     pickled = save_tensors(tmp_path / "b.pt", {"weight": torch.zeros(1)})
     with pytest.raises(DamagedFileError, match="not a complete safetensors file"):
         load_grown(pickled)

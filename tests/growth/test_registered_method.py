@@ -9,7 +9,7 @@ from packages import write_package
 
 from gradnet.errors import InvalidInputError
 from gradnet.growth import GROWTH, _check_method, register_growth_method
-from gradnet.growth.grown_network import make_method
+from gradnet.growth.grown_header import make_method
 from gradnet.growth.method import GrowthMethod
 from gradnet.growth.methods.net2net import Net2Wider
 
