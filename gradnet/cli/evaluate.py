@@ -11,12 +11,13 @@ from gradnet.training.supervised import evaluate
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(SourceSettings):
-    """Measure the test accuracy of a network, and of a GradNet that was read from it.
+    r"""Measure the test accuracy of a network, and of a GradNet that was read from it.
 
     Example:
         gradnet evaluate runs/digits/snapshots/seed-0/level-0.9.safetensors
-        gradnet evaluate --checkpoint my.pt --model package.module:factory --data
-            my-images/ --seen none --gradnet my-gradnet.safetensors
+
+        gradnet evaluate --checkpoint my.pt --model package.module:factory \
+            --data my-images/ --seen none --gradnet my-gradnet.safetensors
 
     Attributes:
         gradnet: the file of a GradNet that was read from it.

@@ -23,15 +23,16 @@ BUSY = "another process is making this file; wait for it to end, or name another
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(SourceSettings):
-    """Train a GradNet on the gradients of a snapshot, or of your own network.
+    r"""Train a GradNet on the gradients of a snapshot, or of your own network.
 
     It is trained on images that the base network has not seen: of a snapshot's data the
     other half, of your own those that --seen leaves.
 
     Example:
         gradnet fit runs/digits/snapshots/seed-0/level-0.9.safetensors --recipe default
-        gradnet fit --checkpoint my.pt --model package.module:factory --data my-images/
-            --seen none --out my-gradnet.safetensors
+
+        gradnet fit --checkpoint my.pt --model package.module:factory \
+            --data my-images/ --seen none --out my-gradnet.safetensors
 
     Attributes:
         recipe: a name (default, gradnet2018) or the YAML file of a recipe.
