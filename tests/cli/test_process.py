@@ -58,20 +58,26 @@ def test_a_report_that_cannot_be_written_is_no_second_failure(
     assert status == 1 and "no file" in text
 
 
+@pytest.fixture(autouse=True)
+def usual_signals():
+    """Where the tests run in the background, some are ignored from the start."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    usual |= {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, how) for number, how in usual.items()}
+    yield
+    for number, how in before.items():
+        signal.signal(number, how)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_end_like_ctrl_c(name, capsys):
     number = getattr(signal, name)
-    # Where the tests run in the background, some signals are ignored from the start.
-    usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
-    before = signal.signal(number, usual)
-    try:
-        with pytest.raises(SystemExit) as stop, one_line_per_failure([]):
-            signal.raise_signal(number)
-        assert stop.value.code == 128 + number
-        assert "the same command continues" in capsys.readouterr().err
-        assert signal.getsignal(number) is usual
-    finally:
-        signal.signal(number, before)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stop, one_line_per_failure([]):
+        signal.raise_signal(number)
+    assert stop.value.code == 128 + number
+    assert "the same command continues" in capsys.readouterr().err
+    assert signal.getsignal(number) is before
 
 
 def test_a_hangup_that_is_ignored_stays_ignored():

@@ -120,7 +120,8 @@ def test_lock_on_a_file_that_its_owner_just_deleted_is_taken_anew(
 
     monkeypatch.setattr(fcntl, "flock", slow)
     lock = place.lock("a")
-    assert len(calls) == 2
+    assert len(calls) >= 2  # how often it tries is the library's choice
+    assert (tmp_path / "a.lock").exists()
     with pytest.raises(GradnetError, match="another run"):
         place.lock("a")
     lock.release()
